@@ -1,0 +1,287 @@
+"""The config file: read, checked and completed with defaults; the JSON schema is exported from here.
+
+The single source of every key; `python -m latentree schema` writes workflow/schemas/config.schema.json.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+
+from latentree.errors import InputError, listed, nearest
+from latentree.settings import (
+    MODEL_SETTINGS,
+    EnvironmentSettings,
+    ICASettings,
+    NMFSettings,
+    PCASettings,
+    PreprocessSettings,
+    Settings,
+    SparseVAESettings,
+    TBRSettings,
+    VAESettings,
+)
+
+ATLAS_NAME = re.compile(r"[A-Za-z0-9_-]+")
+HOUSEKEEPING_GENES = ["C1orf43", "CHMP2A", "EMC7", "PSMB2", "PSMB4", "REEP5", "SNRPD3", "VCP", "VPS29"]
+
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class AtlasSettings(Settings):
+    """One atlas: where it is and what its columns mean."""
+
+    path: str = Field(description="an .h5ad file, builtin:pbmc68k_reduced, or an http(s) address with sha256")
+    sha256: str | None = Field(
+        None, pattern=r"^[0-9a-fA-F]{64}$", description="checksum; needed for an address, checked for a file"
+    )
+    cell_type: str = Field(description="obs column of cell types")
+    ignore_cell_types: list[str] = Field([], description="labels that mean no type, such as 'unknown'")
+    organism: Literal["human", "mouse"] = Field("human", description="whose gene symbols these are")
+    matrix: str = Field("auto", description="auto, X, raw, or the name of a layer")
+    symbol_column: str | None = Field(
+        None, description="var column of gene symbols where var_names are Ensembl ids; null: found by itself"
+    )
+    library_size: str | None = Field(
+        None, description="obs column of total counts, for atlases cut to few genes; null: sum of the counts"
+    )
+    split_by: str | None = Field(
+        None, description="donor or sample column: cells of one donor stay on one side of the split"
+    )
+    gene_sets: list[str] = Field([], description="GMT files for the enrichment")
+
+    @model_validator(mode="after")
+    def _address_has_checksum(self) -> "AtlasSettings":
+        if self.is_address and self.sha256 is None:
+            raise ValueError("an http(s) address needs sha256, so that what is analysed is what was meant")
+        return self
+
+    @property
+    def is_address(self) -> bool:
+        return self.path.startswith(("http://", "https://"))
+
+    @property
+    def is_file(self) -> bool:
+        return not self.is_address and not self.path.startswith("builtin:")
+
+
+class _NumberOfFactors(Settings):
+    n_factors: list[Annotated[int, Field(ge=1)]] = Field(
+        [10], min_length=1, description="fits one model each"
+    )
+
+    @field_validator("n_factors", mode="before")
+    @classmethod
+    def _one_number_is_a_list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, int) else value
+
+    @field_validator("n_factors")
+    @classmethod
+    def _no_number_twice(cls, value: list[int]) -> list[int]:
+        return list(dict.fromkeys(value))
+
+
+class SparseVAEConfig(_NumberOfFactors, SparseVAESettings):
+    """sparse_vae"""
+
+
+class VAEConfig(_NumberOfFactors, VAESettings):
+    """vae"""
+
+
+class NMFConfig(_NumberOfFactors, NMFSettings):
+    """nmf"""
+
+
+class PCAConfig(_NumberOfFactors, PCASettings):
+    """pca"""
+
+
+class ICAConfig(_NumberOfFactors, ICASettings):
+    """ica"""
+
+
+class ModelsConfig(Settings):
+    """The models to fit; leave one out and it is not fitted."""
+
+    sparse_vae: SparseVAEConfig | None = None
+    vae: VAEConfig | None = None
+    nmf: NMFConfig | None = None
+    pca: PCAConfig | None = None
+    ica: ICAConfig | None = None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _empty_means_defaults(cls, value: Any) -> Any:
+        # `pca:` with nothing behind it is YAML's null
+        return {} if value is None else value
+
+    def listed(self) -> dict[str, Any]:
+        """The models named in the config, in its order of fields."""
+        return {name: value for name in MODEL_SETTINGS if (value := getattr(self, name)) is not None}
+
+
+class PhenotypeConfig(Settings):
+    """The phenotype that TBR explains; simulated from the latent genes."""
+
+    kind: Literal["simulated"] = Field("simulated", description="Y = w_e . Z + noise, the paper's protocol")
+    n_changes: list[Annotated[int, Field(ge=0)]] = Field(
+        [1], min_length=1, description="latent effects that change on each branch; 0 is the control"
+    )
+    noise: float = Field(0.1, ge=0, description="sd of the noise, in sd of a latent")
+
+
+class TBRConfig(TBRSettings):
+    """tbr; leave the key out and the stage does not run."""
+
+    phenotype: PhenotypeConfig = PhenotypeConfig()  # type: ignore[call-arg]
+    latents: list[str] = Field(HOUSEKEEPING_GENES, min_length=1, description="genes that may be latents")
+    n_latents: int = Field(3, ge=1, description="latents in one phenotype, drawn from the list")
+    regulators: str | None = Field(
+        None, description="inputs: a list of genes, one a line, or a table with columns tf, target"
+    )
+    estimators: list[Literal["baseline", "joint", "two_stage"]] = Field(
+        ["baseline", "joint", "two_stage"], min_length=1, description="see docs/methods.md"
+    )
+
+
+class DownstreamConfig(Settings):
+    """Enrichment and scores."""
+
+    min_set_size: int = Field(5, ge=1, description="gene sets with fewer modelled genes are not tested")
+    max_set_size: int = Field(500, ge=1, description="gene sets with more modelled genes are not tested")
+    n_top_genes: int = Field(
+        50, ge=1, description="active genes of a factor in models without zeros: the largest loadings"
+    )
+
+
+class Config(Settings):
+    """A whole run."""
+
+    results: str = Field("results", min_length=1, description="folder that everything is written to")
+    atlases: dict[str, AtlasSettings] = Field(min_length=1, description="by name; the name is a folder")
+    seeds: list[Seed] = Field([0, 1, 2], min_length=1, description="every model is fitted once per seed")
+    preprocess: PreprocessSettings = PreprocessSettings()  # type: ignore[call-arg]
+    environments: EnvironmentSettings = EnvironmentSettings()  # type: ignore[call-arg]
+    models: ModelsConfig = Field(description="models and their settings")
+    tbr: TBRConfig | None = None
+    downstream: DownstreamConfig = DownstreamConfig()  # type: ignore[call-arg]
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="cuda demanded and absent is an error")
+
+    @field_validator("atlases")
+    @classmethod
+    def _names_are_folders(cls, value: dict[str, AtlasSettings]) -> dict[str, AtlasSettings]:
+        bad = [name for name in value if not ATLAS_NAME.fullmatch(name)]
+        if bad:
+            raise ValueError(f"an atlas's name is letters, digits, _ and - only, not {listed(bad)}")
+        if "provenance" in value:
+            raise ValueError("'provenance' is a folder of the results and cannot name an atlas")
+        return value
+
+    @field_validator("models")
+    @classmethod
+    def _some_model(cls, value: ModelsConfig) -> ModelsConfig:
+        if not value.listed():
+            raise ValueError(f"no model is listed; known models: {listed(MODEL_SETTINGS)}")
+        return value
+
+    @field_validator("seeds")
+    @classmethod
+    def _no_seed_twice(cls, value: list[int]) -> list[int]:
+        return list(dict.fromkeys(value))
+
+
+def load_config(source: str | Path | Mapping[str, Any]) -> Config:
+    """Check a config (a YAML file, or what was read from one) and fill in the defaults.
+
+    Raises
+    ------
+    InputError
+        All problems of the config in one message: key, value, remedy.
+    """
+    where, values = ("config", source) if isinstance(source, Mapping) else (str(source), read_yaml(source))
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        problems = [_problem(details) for details in error.errors()]
+        raise InputError(
+            where,
+            "; ".join(dict.fromkeys(problems)),
+            "Mend the keys named here; config/README.md explains every key",
+        ) from None
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """A YAML file's mapping."""
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(path, "no such file", "Give the path of a YAML config") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(path, f"cannot be read as YAML ({error})", "Mend its syntax") from None
+    if not isinstance(values, dict):
+        raise InputError(path, "is not a YAML mapping of keys to values", "Start from config/config.yaml")
+    return values
+
+
+def model_settings(model: str, settings: Mapping[str, Any] | None) -> Any:
+    """The checked settings of one model from a plain mapping, for ``latentree.fit``."""
+    if model not in MODEL_SETTINGS:
+        raise InputError(
+            "model",
+            f"{model!r} is not a model{nearest(model, MODEL_SETTINGS)}",
+            f"Use one of {listed(MODEL_SETTINGS)}",
+        )
+    return checked(MODEL_SETTINGS[model], settings, f"settings of {model}")
+
+
+def checked(kind: type[Settings], settings: Mapping[str, Any] | None, where: str) -> Any:
+    """Settings of one kind from a plain mapping; problems become one :class:`InputError`."""
+    try:
+        return kind.model_validate(dict(settings or {}))
+    except ValidationError as error:
+        problems = [_problem(details, kind) for details in error.errors()]
+        raise InputError(where, "; ".join(problems), "Mend the keys named here") from None
+
+
+def _problem(details: ErrorDetails, root: type[Settings] = Config) -> str:
+    """One pydantic error in words: key, problem, value."""
+    path = [str(part) for part in details["loc"]]
+    key = ".".join(path) or "(top level)"
+    if details["type"] == "extra_forbidden":
+        return f"unknown key {key!r}{nearest(path[-1], _known_keys(root, path[:-1]))}"
+    if details["type"] == "missing":
+        return f"key {key!r} is missing"
+    message = details["msg"].removeprefix("Value error, ")
+    value = details["input"]
+    shown = "" if isinstance(value, dict | Settings) else f" (got {value!r})"
+    return f"key {key!r}: {message[0].lower()}{message[1:]}{shown}"
+
+
+def _known_keys(kind: Any, path: list[str]) -> list[str]:
+    """The keys allowed at a place in the config."""
+    for part in path:
+        fields = getattr(kind, "model_fields", {})
+        inner = fields[part].annotation if part in fields else kind
+        kind = _settings_class(inner) or kind
+    return list(getattr(kind, "model_fields", {}))
+
+
+def _settings_class(annotation: Any) -> type[Settings] | None:
+    """The settings class inside an annotation such as ``X | None`` or ``dict[str, X]``."""
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _settings_class(argument)
+        if found is not None:
+            return found
+    return None
+
+
+def json_schema() -> dict[str, Any]:
+    """The config's JSON schema."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
