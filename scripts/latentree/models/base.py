@@ -1,0 +1,301 @@
+"""What all factor models share: their input, its scaling, and the interface the rest of latentree sees.
+
+Knows nothing of AnnData, files or torch.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, TypeAlias
+
+import numpy as np
+from scipy import sparse
+from sklearn.utils.sparsefuncs import mean_variance_axis
+
+from latentree.errors import InputError
+from latentree.settings import FactorModelSettings
+
+Matrix: TypeAlias = sparse.csr_matrix | np.ndarray
+"""(n_cells, n_genes) float32 on the scale of an atlas's X, modelled genes only."""
+
+CHUNK_VALUES = 4_000_000
+"""Values of a dense chunk at most (16 MB of float32), so that memory does not grow with the atlas."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The cells one fit may see.
+
+    Parameters
+    ----------
+    x
+        (n_cells, n_genes) float32, CSR or dense.
+    train
+        (n_train,) int64 rows that parameters are fitted on.
+    validation
+        (n_validation,) int64 rows that decide when to stop; may be empty.
+    """
+
+    x: Matrix
+    train: np.ndarray
+    validation: np.ndarray
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a fit runs; no number of the result depends on these except through rounding.
+
+    Parameters
+    ----------
+    device
+        "cpu" or "cuda", already resolved.
+    threads
+        CPU threads.
+    checkpoint
+        Folder for checkpoints; None: none are written.
+    checkpoint_key
+        Hash of settings, data and code: a checkpoint with another key is not used.
+    progress
+        Show a progress bar, or short lines where stderr is no terminal.
+    """
+
+    device: str = "cpu"
+    threads: int = 1
+    checkpoint: Path | None = None
+    checkpoint_key: str = ""
+    progress: bool = False
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What a fit tells about itself.
+
+    Parameters
+    ----------
+    history
+        A row per epoch: epoch (from 1), the loss by its parts, loss, validation_loss, learning_rate,
+        cpu_seconds, wall_seconds (of that epoch). Empty for models without epochs.
+    converged
+        False where the model ran into its limit of iterations.
+    best_epoch
+        The epoch whose weights were kept; None where the last ones were, or without epochs.
+    resumed_from_epoch
+        Epochs that a checkpoint gave; None where the fit started anew.
+    notes
+        Plain sentences for the summary, such as a warning about convergence.
+    """
+
+    history: list[dict[str, float]] = field(default_factory=list)
+    converged: bool = True
+    best_epoch: int | None = None
+    resumed_from_epoch: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class InputScaling:
+    """The map from values on the scale of x to what a model sees: (values(x) - centre) / scale.
+
+    Parameters
+    ----------
+    input
+        "log": values(x) = x. "sqrt": values(x) = sqrt(exp(x) - 1), the square root of the scaled counts.
+    centre, scale
+        (n_genes,) float32. Genes without variance among the training cells have scale 1.
+    """
+
+    input: Literal["log", "sqrt"]
+    centre: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def fit(
+        cls, data: TrainingData, input: Literal["log", "sqrt"], gene_scaling: float, *, centred: bool = True
+    ) -> Self:
+        """Learn centre (the mean, or 0) and scale (sd ** gene_scaling) of each gene on the training cells."""
+        mean, variance = _moments(_values(data.x, input), data.train)
+        sd = np.sqrt(variance)
+        scale = np.where(sd > 1e-8, sd, 1.0) ** gene_scaling
+        centre = mean if centred else np.zeros_like(mean)
+        return cls(input, centre.astype(np.float32), scale.astype(np.float32))
+
+    @property
+    def n_genes(self) -> int:
+        return len(self.centre)
+
+    def values(self, x: Matrix) -> Matrix:
+        """values(x) before centring and scaling; sparse stays sparse."""
+        return _values(x, self.input)
+
+    def standardise(self, values: Matrix) -> np.ndarray:
+        """Dense float32 (n_cells, n_genes) from the output of :meth:`values`."""
+        dense = values.toarray() if sparse.issparse(values) else np.array(values)
+        dense = dense.astype(np.float32, copy=False)
+        dense -= self.centre
+        dense /= self.scale
+        return dense
+
+    def apply(self, x: Matrix) -> np.ndarray:
+        """What the model sees of these cells: dense float32 (n_cells, n_genes)."""
+        return self.standardise(self.values(x))
+
+    def apply_uncentred(self, x: Matrix) -> Matrix:
+        """values(x) / scale, sparse where x is: for models that centre on their own or not at all."""
+        values = self.values(x)
+        if sparse.issparse(values):
+            return sparse.csr_matrix(values @ sparse.diags_array(1 / self.scale, dtype=np.float32))
+        return np.asarray(values / self.scale)
+
+    def invert(self, scaled: np.ndarray) -> np.ndarray:
+        """Back to the scale of x: float32 (n_cells, n_genes).
+
+        With ``input: sqrt`` negative square roots count as 0 and the result is log1p of the square.
+        """
+        values = scaled * self.scale + self.centre
+        if self.input == "sqrt":
+            values = np.log1p(np.maximum(values, 0) ** 2)
+        return values.astype(np.float32, copy=False)
+
+    def slopes(self, scaled_slopes: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """Slopes (n_genes, n_factors) of the scaled mean as slopes on the scale of x (chain rule).
+
+        Parameters
+        ----------
+        scaled_slopes
+            (n_genes, n_factors) change of the scaled mean per unit of each latent.
+        at
+            (n_genes,) the scaled mean where the slopes were taken.
+        """
+        gain = self.scale
+        if self.input == "sqrt":
+            root = np.maximum(at * self.scale + self.centre, 0)
+            gain = gain * 2 * root / (1 + root**2)
+        return (scaled_slopes * gain[:, None]).astype(np.float32)
+
+    def state(self) -> dict[str, np.ndarray]:
+        return {"scaling.centre": self.centre, "scaling.scale": self.scale}
+
+    @classmethod
+    def from_state(cls, input: Literal["log", "sqrt"], state: Mapping[str, np.ndarray]) -> Self:
+        return cls(input, state["scaling.centre"], state["scaling.scale"])
+
+
+class FactorModel(ABC):
+    """A model of cells by factors. A subclass says how to fit, encode, decode and keep its state.
+
+    ``encode`` and ``decode`` see scaled values (see :class:`InputScaling`) of one chunk; what the rest of
+    latentree calls (``transform``, ``reconstruct``) is on the scale of x and in chunks.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, settings: FactorModelSettings, n_factors: int) -> None:
+        self.settings: Any = settings
+        self.n_factors = n_factors
+        self.scaling: InputScaling
+
+    @abstractmethod
+    def fit(self, data: TrainingData, seed: int, options: RunOptions) -> FitReport:
+        """Fit on ``data.train``; sets ``self.scaling`` first.
+
+        Raises
+        ------
+        InputError
+            Where n_factors or the values do not suit the model.
+        """
+
+    @abstractmethod
+    def encode(self, scaled: np.ndarray) -> np.ndarray:
+        """Posterior means (n_cells, n_factors) float32 of scaled values (n_cells, n_genes)."""
+
+    @abstractmethod
+    def decode(self, latents: np.ndarray) -> np.ndarray:
+        """Scaled means (n_cells, n_genes) float32 of latents (n_cells, n_factors)."""
+
+    @abstractmethod
+    def loadings(self) -> np.ndarray:
+        """(n_genes, n_factors) float32: change of the mean of x per unit of each latent, at the data's mean.
+
+        Exact zeros where the model says zero.
+        """
+
+    def inclusion(self) -> np.ndarray | None:
+        """(n_genes, n_factors) float32 in [0, 1]: probability that a gene uses a factor, where known."""
+        return None
+
+    @abstractmethod
+    def state(self) -> dict[str, np.ndarray]:
+        """All arrays that :meth:`from_state` needs, the scaling's among them."""
+
+    @classmethod
+    @abstractmethod
+    def from_state(
+        cls, settings: FactorModelSettings, n_factors: int, state: Mapping[str, np.ndarray]
+    ) -> Self:
+        """The fitted model again."""
+
+    def transform(self, x: Matrix) -> np.ndarray:
+        """Posterior means (n_cells, n_factors) float32 of cells on the scale of x."""
+        latents = np.empty((x.shape[0], self.n_factors), dtype=np.float32)
+        for rows in row_chunks(x.shape[0], self.scaling.n_genes):
+            latents[rows] = self.encode(self.scaling.apply(x[rows]))
+        return latents
+
+    def reconstruct(self, latents: np.ndarray) -> np.ndarray:
+        """Means (n_cells, n_genes) float32 on the scale of x; call it by chunks on large atlases."""
+        return self.scaling.invert(self.decode(np.asarray(latents, dtype=np.float32)))
+
+
+def row_chunks(n_rows: int, n_columns: int) -> Iterator[slice]:
+    """Slices over rows such that a dense chunk holds at most ``CHUNK_VALUES`` values."""
+    size = max(1, CHUNK_VALUES // max(1, n_columns))
+    for start in range(0, n_rows, size):
+        yield slice(start, min(start + size, n_rows))
+
+
+def require_factors(n_factors: int, limits: Mapping[str, int]) -> None:
+    """Refuse more factors than the smallest of the limits, such as ``{"modelled genes": 200}``.
+
+    Raises
+    ------
+    InputError
+        Names n_factors, its value and the limit.
+    """
+    what, limit = min(limits.items(), key=lambda item: item[1])
+    if not 1 <= n_factors <= limit:
+        raise InputError(
+            "n_factors",
+            f"{n_factors} factors were asked for, but there are {limit} {what}",
+            f"Set n_factors between 1 and {limit}",
+        )
+
+
+def _values(x: Matrix, input: Literal["log", "sqrt"]) -> Matrix:
+    """x as float32, or its square-rooted counts; sparse stays sparse because 0 stays 0."""
+    if input == "log":
+        return x.astype(np.float32, copy=False)
+    stored = x.data if sparse.issparse(x) else x
+    n_negative = int((stored < 0).sum())
+    if n_negative:
+        raise InputError(
+            "input: sqrt",
+            f"{n_negative} values are negative (lowest {stored.min():g}), so they are no log counts",
+            "Use input: log",
+        )
+    if sparse.issparse(x):
+        roots = np.sqrt(np.expm1(x.data, dtype=np.float32))
+        return sparse.csr_matrix((roots, x.indices, x.indptr), shape=x.shape)
+    return np.sqrt(np.expm1(x, dtype=np.float32))
+
+
+def _moments(values: Matrix, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance (ddof 0) of each column over some rows, float64, without a dense copy."""
+    if sparse.issparse(values):
+        # weights of 0 and 1 spare a copy of the training rows
+        weights = np.zeros(values.shape[0], dtype=values.dtype)
+        weights[rows] = 1
+        mean, variance = mean_variance_axis(sparse.csr_matrix(values), axis=0, weights=weights)
+        return mean.astype(np.float64), variance.astype(np.float64)
+    chosen = values[rows]
+    return chosen.mean(axis=0, dtype=np.float64), chosen.var(axis=0, dtype=np.float64)

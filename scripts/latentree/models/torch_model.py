@@ -1,0 +1,81 @@
+"""What the torch models share: from a module to the interface of :class:`FactorModel`."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Self
+
+import numpy as np
+import torch
+
+from latentree.models.base import (
+    FactorModel,
+    FitReport,
+    InputScaling,
+    RunOptions,
+    TrainingData,
+    require_factors,
+)
+from latentree.seeds import derive_seed
+from latentree.settings import FactorModelSettings
+from latentree.training import TorchModule, train
+
+
+class TorchFactorModel(FactorModel):
+    """A factor model whose parameters live in a :class:`TorchModule`, fitted by the shared loop."""
+
+    module: TorchModule
+
+    @abstractmethod
+    def make_module(self, n_genes: int, generator: torch.Generator) -> TorchModule:
+        """The module at its random start; all shapes follow from settings, n_factors and n_genes."""
+
+    def start(self, module: TorchModule, data: TrainingData, generator: torch.Generator) -> None:
+        """Set what the start takes from the training cells; ``self.scaling`` is there already."""
+
+    def finish(self, module: TorchModule, data: TrainingData) -> None:
+        """Set what the fitted module keeps about the training cells; in evaluation mode, on the device."""
+
+    def fit(self, data: TrainingData, seed: int, options: RunOptions) -> FitReport:
+        n_genes = data.x.shape[1]
+        require_factors(self.n_factors, {"modelled genes": n_genes})
+        self.scaling = InputScaling.fit(data, self.settings.input, self.settings.gene_scaling)
+        generator = torch.Generator().manual_seed(derive_seed(seed, "start"))
+        self.module = self.make_module(n_genes, generator)
+        self.start(self.module, data, generator)
+        report = train(self.module, data, self.scaling, self.settings, seed, options)
+        self.finish(self.module, data)
+        return report
+
+    @torch.no_grad()
+    def encode(self, scaled: np.ndarray) -> np.ndarray:
+        return self.module.encode_mean(self._tensor(scaled)).cpu().numpy()
+
+    @torch.no_grad()
+    def decode(self, latents: np.ndarray) -> np.ndarray:
+        return self.module.decode_mean(self._tensor(latents)).cpu().numpy()
+
+    def state(self) -> dict[str, np.ndarray]:
+        tensors = self.module.state_dict()
+        arrays = {f"module.{name}": value.cpu().numpy() for name, value in tensors.items()}
+        return {**self.scaling.state(), **arrays}
+
+    @classmethod
+    def from_state(
+        cls, settings: FactorModelSettings, n_factors: int, state: Mapping[str, np.ndarray]
+    ) -> Self:
+        model = cls(settings, n_factors)
+        model.scaling = InputScaling.from_state(settings.input, state)
+        model.module = model.make_module(model.scaling.n_genes, torch.Generator().manual_seed(0))
+        model.module.load_state_dict(
+            {
+                name.removeprefix("module."): torch.from_numpy(np.array(array))
+                for name, array in state.items()
+                if name.startswith("module.")
+            }
+        )
+        model.module.eval()
+        return model
+
+    def _tensor(self, values: np.ndarray) -> torch.Tensor:
+        device = next(self.module.parameters()).device
+        return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).to(device)

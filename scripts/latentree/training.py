@@ -1,0 +1,340 @@
+"""One fit loop for every torch model: schedule, early stopping, checkpoints, progress, finite check."""
+
+import logging
+import math
+import os
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from latentree.checkpoints import Checkpoints, Tensors
+from latentree.errors import InputError
+from latentree.models.base import FitReport, InputScaling, RunOptions, TrainingData, row_chunks
+from latentree.seeds import derive_seed
+from latentree.settings import TorchModelSettings
+
+logger = logging.getLogger(__name__)
+
+
+class NonFiniteLossError(InputError):
+    """A part of the loss became NaN or infinite; the message names the part and the epoch."""
+
+
+class TorchModule(nn.Module, ABC):
+    """A model as the fit loop sees it. Scaled values in (n_cells, n_genes), latents (n_cells, n_factors).
+
+    All state that a resumed fit needs is a parameter or a registered buffer. Random numbers come from the
+    generator that is handed in, never from torch's global one (so no ``nn.Dropout``).
+    """
+
+    @abstractmethod
+    def loss_parts(self, x: Tensor, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
+        """The loss of a batch by its parts: scalars per cell (means over the batch) whose sum is minimised.
+
+        ``progress`` is the share of all steps that are done, in [0, 1).
+        """
+
+    @abstractmethod
+    def validation_parts(self, x: Tensor) -> dict[str, Tensor]:
+        """Deterministic loss per cell at the posterior mean, the same function in every epoch."""
+
+    @abstractmethod
+    def encode_mean(self, x: Tensor) -> Tensor:
+        """Posterior means of the latents."""
+
+    @abstractmethod
+    def decode_mean(self, z: Tensor) -> Tensor:
+        """Scaled means of the genes."""
+
+    def on_epoch_start(self, progress: float) -> None:
+        """Move schedules on; follows from ``progress`` (epochs done / all epochs) and the state alone."""
+
+    def after_step(self, learning_rate: float, optimizer: torch.optim.Adam) -> None:
+        """Whatever follows Adam's step (E-step, proximal step); called without gradients."""
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Adam's groups; "weight_decay" and "lr_scale" (times the loop's learning rate) may be given."""
+        return [{"params": list(self.parameters())}]
+
+    def learning_rate_factor(self, progress: float) -> float:
+        """Learning rate as a share of its highest value: half a cosine from 1 to 0."""
+        return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def train(
+    module: TorchModule,
+    data: TrainingData,
+    scaling: InputScaling,
+    settings: TorchModelSettings,
+    seed: int,
+    options: RunOptions,
+) -> FitReport:
+    """Fit ``module`` on ``data.train`` with Adam; it ends in evaluation mode on ``options.device``.
+
+    With ``patience`` and validation cells, the weights of the epoch with the lowest validation loss are
+    kept and the fit stops once that many epochs brought no better one; otherwise the last weights are kept.
+
+    The same seed, machine and thread count give the same bits, and so does a fit that was killed and runs
+    again with the same checkpoint folder and key.
+
+    Raises
+    ------
+    InputError
+        Another fit writes to the checkpoint folder.
+    NonFiniteLossError
+        A part of the loss became NaN or infinite.
+    """
+    checkpoints = Checkpoints(options.checkpoint, options.checkpoint_key)
+    with checkpoints.locked(), reproducible(options.threads):
+        loop = _Loop(module, _Batches(data, scaling, options.device), settings, seed, options)
+        report = loop.run(checkpoints)
+        checkpoints.delete()
+    return report
+
+
+def resolve_device(device: str) -> str:
+    """ "cpu" or "cuda" from "auto", "cpu" or "cuda".
+
+    Raises
+    ------
+    InputError
+        CUDA is asked for and there is none.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise InputError("device", f"{device!r} is no device", "Use 'auto', 'cpu' or 'cuda'")
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        why = "this torch was built without CUDA" if torch.version.cuda is None else "no CUDA GPU is visible"
+        raise InputError(
+            "device", f"cuda was asked for, but {why}", "Use device auto or cpu, or run on a GPU"
+        )
+    return "cuda" if available and device != "cpu" else "cpu"
+
+
+@contextmanager
+def reproducible(threads: int) -> Iterator[None]:
+    """Torch with this many CPU threads and deterministic kernels; as it was before when the block ends."""
+    threads_before = torch.get_num_threads()
+    deterministic_before = torch.are_deterministic_algorithms_enabled()
+    warn_before = torch.is_deterministic_algorithms_warn_only_enabled()
+    # cuBLAS is deterministic only with a fixed workspace, read when its first handle is made
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads_before)
+        torch.use_deterministic_algorithms(deterministic_before, warn_only=warn_before)
+
+
+class _Batches:
+    """Scaled dense batches on the device from the rows of a matrix that stays sparse if it is."""
+
+    def __init__(self, data: TrainingData, scaling: InputScaling, device: str) -> None:
+        self.train, self.validation = data.train, data.validation
+        self._values = scaling.values(data.x)
+        self._scaling = scaling
+        self._device = torch.device(device)
+
+    def rows(self, indices: np.ndarray) -> Tensor:
+        return torch.from_numpy(self._scaling.standardise(self._values[indices])).to(self._device)
+
+    def validation_chunks(self) -> Iterator[tuple[int, Tensor]]:
+        for rows in row_chunks(len(self.validation), self._values.shape[1]):
+            indices = self.validation[rows]
+            yield len(indices), self.rows(indices)
+
+
+class _Loop:
+    """The state of one fit between its epochs: everything here that changes is in the checkpoint."""
+
+    def __init__(
+        self,
+        module: TorchModule,
+        batches: _Batches,
+        settings: TorchModelSettings,
+        seed: int,
+        options: RunOptions,
+    ) -> None:
+        self.module = module.to(options.device)
+        self.batches = batches
+        self.settings = settings
+        self.options = options
+        self.generator = torch.Generator().manual_seed(derive_seed(seed, "training"))
+        groups = [{"lr_scale": 1.0, **group} for group in module.parameter_groups()]
+        self.optimizer = torch.optim.Adam(groups, lr=settings.learning_rate)
+        self.history: list[dict[str, float]] = []
+        self.best_epoch = 0
+        self.best_loss = math.inf
+        self.best_state: Tensors = {}
+        self.stops_early = settings.patience is not None and len(batches.validation) > 0
+
+    def run(self, checkpoints: Checkpoints) -> FitReport:
+        resumed = self._resume(checkpoints)
+        with _Progress(self.settings.max_epochs, len(self.history), self.options.progress) as progress:
+            while len(self.history) < self.settings.max_epochs and not self._out_of_patience():
+                row = self._epoch(len(self.history))
+                self.history.append(row)
+                self._remember_best(row)
+                progress.show(row)
+                if len(self.history) % self.settings.checkpoint_every == 0:
+                    self._checkpoint(checkpoints)
+        if self.best_state:
+            self.module.load_state_dict(self.best_state)
+        self.module.eval()
+        return FitReport(
+            history=self.history,
+            # without a rule for stopping, the end of the schedule is the end that was meant
+            converged=not self.stops_early or self._out_of_patience(),
+            best_epoch=self.best_epoch or None,
+            resumed_from_epoch=resumed,
+        )
+
+    def _epoch(self, epoch: int) -> dict[str, float]:
+        """One pass over the training cells; ``epoch`` counts those before it."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        self.module.train()
+        self.module.on_epoch_start(epoch / self.settings.max_epochs)
+        n_train, size = len(self.batches.train), self.settings.batch_size
+        order = self.batches.train[torch.randperm(n_train, generator=self.generator).numpy()]
+        starts = range(0, n_train, size)
+        sums: dict[str, float] = {}
+        learning_rate = 0.0
+        for step, start in enumerate(starts):
+            done = (epoch + step / len(starts)) / self.settings.max_epochs
+            learning_rate = self.settings.learning_rate * self.module.learning_rate_factor(done)
+            rows = order[start : start + size]
+            for name, value in self._step(rows, learning_rate, done, epoch).items():
+                sums[name] = sums.get(name, 0.0) + value * len(rows)
+        parts = {name: value / n_train for name, value in sums.items()}
+        return {
+            "epoch": epoch + 1,
+            **parts,
+            "loss": sum(parts.values()),
+            "validation_loss": self._validation_loss(epoch),
+            "learning_rate": learning_rate,
+            "cpu_seconds": time.process_time() - cpu,
+            "wall_seconds": time.perf_counter() - wall,
+        }
+
+    def _step(self, rows: np.ndarray, learning_rate: float, done: float, epoch: int) -> dict[str, float]:
+        """One step of Adam; the parts of the loss as numbers."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate * group["lr_scale"]
+        self.optimizer.zero_grad(set_to_none=True)
+        parts = self.module.loss_parts(self.batches.rows(rows), self.generator, done)
+        numbers = _numbers(parts)
+        self._require_finite(numbers, epoch)
+        torch.stack(list(parts.values())).sum().backward()
+        self.optimizer.step()
+        with torch.no_grad():
+            self.module.after_step(learning_rate, self.optimizer)
+        return numbers
+
+    @torch.no_grad()
+    def _validation_loss(self, epoch: int) -> float:
+        if not len(self.batches.validation):
+            return math.nan
+        self.module.eval()
+        total = 0.0
+        for n_cells, x in self.batches.validation_chunks():
+            numbers = _numbers(self.module.validation_parts(x))
+            self._require_finite({f"validation {name}": value for name, value in numbers.items()}, epoch)
+            total += n_cells * sum(numbers.values())
+        return total / len(self.batches.validation)
+
+    def _require_finite(self, numbers: dict[str, float], epoch: int) -> None:
+        broken = [name for name, value in numbers.items() if not math.isfinite(value)]
+        if broken:
+            raise NonFiniteLossError(
+                "loss",
+                f"the part {broken[0]!r} became {numbers[broken[0]]} in epoch {epoch + 1}",
+                f"Lower learning_rate (now {self.settings.learning_rate:g}) or look for outliers in the data",
+            )
+
+    def _remember_best(self, row: dict[str, float]) -> None:
+        if self.stops_early and row["validation_loss"] < self.best_loss:
+            self.best_loss, self.best_epoch = row["validation_loss"], len(self.history)
+            self.best_state = {name: value.clone() for name, value in self.module.state_dict().items()}
+
+    def _out_of_patience(self) -> bool:
+        waited = len(self.history) - self.best_epoch
+        return self.stops_early and self.settings.patience is not None and waited >= self.settings.patience
+
+    def _checkpoint(self, checkpoints: Checkpoints) -> None:
+        tensors = {f"module.{name}": value for name, value in self.module.state_dict().items()}
+        tensors |= {f"best.{name}": value for name, value in self.best_state.items()}
+        for index, values in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"adam.{index}.{name}": value for name, value in values.items()}
+        tensors["generator"] = self.generator.get_state()
+        checkpoints.save(
+            tensors, {"history": self.history, "best_epoch": self.best_epoch, "best_loss": self.best_loss}
+        )
+
+    def _resume(self, checkpoints: Checkpoints) -> int | None:
+        """Take over a usable checkpoint; the number of epochs it had done, or None."""
+        found = checkpoints.load()
+        if found is None:
+            return None
+        tensors, facts = found
+        self.module.load_state_dict(_below(tensors, "module."))
+        device = self.options.device
+        self.best_state = {name: value.to(device) for name, value in _below(tensors, "best.").items()}
+        adam: dict[int, Tensors] = {}
+        for name, value in _below(tensors, "adam.").items():
+            index, key = name.split(".", 1)
+            adam.setdefault(int(index), {})[key] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": adam, "param_groups": groups})
+        self.generator.set_state(tensors["generator"])
+        self.history = facts["history"]
+        self.best_epoch, self.best_loss = facts["best_epoch"], facts["best_loss"]
+        logger.warning("resuming from epoch %d of %d", len(self.history), self.settings.max_epochs)
+        return len(self.history)
+
+
+class _Progress:
+    """A bar of epochs on a terminal; a line now and then elsewhere, so that logs stay short."""
+
+    def __init__(self, n_epochs: int, done: int, shown: bool) -> None:
+        self._bar = tqdm(total=n_epochs, initial=done, unit="epoch", disable=not (shown and _on_terminal()))
+        self._every = max(1, n_epochs // 10)
+        self._lines = shown and not _on_terminal()
+        self._n_epochs = n_epochs
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def show(self, row: dict[str, float]) -> None:
+        self._bar.set_postfix(loss=f"{row['loss']:.5g}", validation=f"{row['validation_loss']:.5g}")
+        self._bar.update()
+        epoch = int(row["epoch"])
+        if self._lines and (epoch % self._every == 0 or epoch == self._n_epochs):
+            losses = f"loss {row['loss']:.5g}, validation {row['validation_loss']:.5g}"
+            print(f"epoch {epoch} of {self._n_epochs}: {losses}", file=sys.stderr, flush=True)
+
+
+def _on_terminal() -> bool:
+    return sys.stderr.isatty()
+
+
+def _numbers(parts: dict[str, Tensor]) -> dict[str, float]:
+    """The parts of a loss as numbers, in one transfer from the device."""
+    values = torch.stack([part.detach() for part in parts.values()]).tolist()
+    return dict(zip(parts, values, strict=True))
+
+
+def _below(tensors: Tensors, prefix: str) -> Tensors:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
