@@ -7,11 +7,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from latentree.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @contextmanager
@@ -58,7 +59,7 @@ def read_json(path: str | Path) -> Any:
         ) from error
 
 
-def write_table(table: pd.DataFrame, path: str | Path) -> None:
+def write_table(table: "pd.DataFrame", path: str | Path) -> None:
     """Write a tidy tab-separated table atomically; empty tables keep their header.
 
     Floats are written with 9 significant digits: enough to give a float32 back exactly.
@@ -67,8 +68,11 @@ def write_table(table: pd.DataFrame, path: str | Path) -> None:
         table.to_csv(temporary, sep="\t", index=False, float_format="%.9g", lineterminator="\n")
 
 
-def read_table(path: str | Path) -> pd.DataFrame:
+def read_table(path: str | Path) -> "pd.DataFrame":
     """Read a table of :func:`write_table`; names such as "NA" or "None" stay text."""
+    # here and not above: a job sets its thread counts before anything loads numpy
+    import pandas as pd
+
     return pd.read_csv(path, sep="\t", keep_default_na=False, na_values={"value": [""]}, quoting=0)
 
 

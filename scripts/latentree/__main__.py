@@ -1,0 +1,7 @@
+"""``python -m latentree``."""
+
+import sys
+
+from latentree.cli import main
+
+sys.exit(main())

@@ -1,0 +1,98 @@
+"""What code a script runs: its static import closure within the library, and a hash of it.
+
+Snakemake sees that a script changed, not that a module it imports did; the rules therefore carry
+this hash as a parameter, and every job record holds it.
+"""
+
+import ast
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGE = "latentree"
+
+
+def import_closure(script: str | Path) -> list[Path]:
+    """The script and every file of the library that it reaches by imports, sorted.
+
+    Imports inside functions count; imports for type checkers only do not. The package is looked for
+    in the script's own folder. Data files (templates) of a reached subpackage belong to it.
+
+    Parameters
+    ----------
+    script
+        A Python file beside the folder ``latentree``.
+    """
+    script = Path(script).resolve()
+    library = script.parent
+    reached: set[Path] = set()
+    waiting = [script]
+    while waiting:
+        path = waiting.pop()
+        if path in reached:
+            continue
+        reached.add(path)
+        if path.suffix == ".py":
+            for module in _imported_modules(path, library):
+                waiting.extend(_files_of(module, library))
+    return sorted(reached)
+
+
+def code_hash(script: str | Path) -> str:
+    """SHA-256 over names and contents of :func:`import_closure`."""
+    script = Path(script).resolve()
+    digest = hashlib.sha256()
+    for path in import_closure(script):
+        digest.update(str(path.relative_to(script.parent)).encode() + b"\0")
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _imported_modules(path: Path, library: Path) -> Iterator[str]:
+    """Dotted names that a file imports from the package; some may be attributes, not modules."""
+    for node in _runtime_nodes(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute(node, path, library)
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _runtime_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those under ``if TYPE_CHECKING:``, which never run."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            waiting.extend(node.orelse)
+        else:
+            waiting.extend(ast.iter_child_nodes(node))
+
+
+def _absolute(node: ast.ImportFrom, path: Path, library: Path) -> str:
+    """The dotted name behind ``from``, relative imports resolved."""
+    if node.level == 0:
+        return node.module or ""
+    package = path.relative_to(library).parts[: -node.level]
+    return ".".join([*package, *([node.module] if node.module else [])])
+
+
+def _files_of(module: str, library: Path) -> Iterator[Path]:
+    """Files that importing a dotted name runs: each package on the way, and the module itself."""
+    parts = module.split(".")
+    if parts[0] != PACKAGE:
+        return
+    for depth in range(1, len(parts) + 1):
+        place = library.joinpath(*parts[:depth])
+        if (place / "__init__.py").is_file():
+            yield place / "__init__.py"
+            if depth > 1:
+                yield from (file for file in place.rglob("*") if file.is_file() and _is_data(file))
+        elif place.with_suffix(".py").is_file():
+            yield place.with_suffix(".py")
+
+
+def _is_data(file: Path) -> bool:
+    return file.suffix not in {".py", ".pyc"} and not file.name.startswith(".")

@@ -1,0 +1,142 @@
+"""What every rule's script does around its own work: log, threads, errors, record."""
+
+import json
+import logging
+import os
+import resource
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from latentree import provenance
+from latentree.code_hash import code_hash
+from latentree.errors import InputError
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+@contextmanager
+def rule_script(snakemake: Any, script: str) -> Iterator[None]:
+    """Run a rule script's work with a log, the rule's threads and a job record.
+
+    An :class:`InputError` ends in one message without a traceback and exit code 2.
+
+    Parameters
+    ----------
+    snakemake
+        The object that Snakemake hands to scripts.
+    script
+        The script's ``__file__``.
+    """
+    started, clock = provenance.now(), time.perf_counter()
+    with _tee(snakemake.log[0] if snakemake.log else None):
+        state = "failure"
+        # before numpy is loaded, which reads these once
+        os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(snakemake.threads)))
+        logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s", force=True)
+        try:
+            refuse_foreign_library(script)
+            yield
+            state = "success"
+        except InputError as error:
+            print(f"latentree: error: {error}", file=sys.stderr, flush=True)
+            sys.exit(error.exit_code)
+        except Exception:
+            traceback.print_exc()
+            sys.exit(1)
+        finally:
+            _record(snakemake, script, state, started, time.perf_counter() - clock)
+
+
+def refuse_foreign_library(script: str) -> None:
+    """Refuse a latentree that does not lie beside the script: the commit must pin the code that ran."""
+    import latentree
+
+    expected = Path(script).resolve().parent / "latentree"
+    found = Path(latentree.__file__).resolve().parent
+    if found != expected:
+        raise InputError(
+            found,
+            f"is not the library beside the script {script}",
+            f"Uninstall latentree from this environment, so that {expected} is used",
+        )
+
+
+class _Tee:
+    """A text stream that also writes to a log file."""
+
+    def __init__(self, stream: TextIO, log: TextIO) -> None:
+        self._stream, self._log = stream, log
+
+    def write(self, text: str) -> int:
+        self._log.write(text)
+        self._log.flush()
+        return self._stream.write(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def isatty(self) -> bool:
+        return False
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    @property
+    def encoding(self) -> str:
+        return self._stream.encoding
+
+
+@contextmanager
+def _tee(path: str | None) -> Iterator[None]:
+    """Copy stdout and stderr to the rule's log; errors still reach Snakemake's output."""
+    if path is None:
+        yield
+        return
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    before = sys.stdout, sys.stderr
+    with open(path, "w", encoding="utf-8") as log:
+        sys.stdout, sys.stderr = _Tee(before[0], log), _Tee(before[1], log)  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = before
+
+
+def _record(snakemake: Any, script: str, state: str, started: str, seconds: float) -> None:
+    """Write the job's record; failing jobs leave one too."""
+    record = {
+        "state": state,
+        "started": started,
+        "ended": provenance.now(),
+        "wall_seconds": round(seconds, 3),
+        "cpu_seconds": round(time.process_time(), 3),
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "host": socket.gethostname(),
+        "user": provenance.user_name(),
+        "threads": snakemake.threads,
+        "seed": snakemake.wildcards.get("seed"),
+        "script": Path(script).name,
+        "code_sha256": code_hash(script),
+        "settings": _plain(dict(snakemake.params.items())),
+        "versions": provenance.loaded_versions(),
+        "inputs": provenance.describe_files(_flat(snakemake.input)),
+        "outputs": provenance.describe_files(_flat(snakemake.output)),
+    }
+    provenance.write_job_record(snakemake.config["results"], snakemake.rule, dict(snakemake.wildcards.items()), record)
+
+
+def _flat(files: Any) -> list[str]:
+    return list(dict.fromkeys(str(file) for file in files))
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON gives it back, whatever containers Snakemake used."""
+    return json.loads(json.dumps(value, default=str))
+
+

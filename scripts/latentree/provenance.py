@@ -1,0 +1,161 @@
+"""How each number came about: one record per job, assembled into one record per run.
+
+``<results>/provenance/<run>/jobs/<rule>-<hash>.json`` is written by the job itself, so it is there
+after a failure and after Snakemake was killed; ``run.json`` is opened when a run starts, closed when
+it ends, and closed by ``python -m latentree record RESULTS`` when nothing was left to close it.
+"""
+
+import contextlib
+import getpass
+import hashlib
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from latentree.errors import InputError
+from latentree.files import read_json, sha256_of, write_json
+
+RUN_VARIABLE = "LATENTREE_RUN"
+# distributions by the module that they bring, where the two names differ
+_DISTRIBUTIONS = {"sklearn": "scikit-learn", "skmisc": "scikit-misc", "magic": "magic-impute"}
+_RECORDED_MODULES = (
+    "anndata", "gseapy", "h5py", "jinja2", "magic", "matplotlib", "numpy", "pandas", "pydantic", "safetensors",
+    "scanpy", "scipy", "skmisc", "sklearn", "torch", "umap",
+)  # fmt: skip
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601 to the microsecond."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def new_run_id() -> str:
+    """A name for a run that sorts by time."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
+
+
+def describe_files(paths: Iterable[str]) -> list[dict[str, Any]]:
+    """Path, SHA-256 and size in bytes of each file; those that are missing are said to be."""
+    described = []
+    for path in paths:
+        if Path(path).is_file():
+            described.append({"path": str(path), "sha256": sha256_of(path), "bytes": Path(path).stat().st_size})
+        else:
+            described.append({"path": str(path), "sha256": None, "bytes": None})
+    return described
+
+
+def loaded_versions() -> dict[str, str]:
+    """Versions of Python and of the recorded packages that this process has loaded."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions = {"python": platform.python_version()}
+    for module in _RECORDED_MODULES:
+        if module in sys.modules:
+            with contextlib.suppress(PackageNotFoundError):
+                versions[_DISTRIBUTIONS.get(module, module)] = version(_DISTRIBUTIONS.get(module, module))
+    return versions
+
+
+def user_name() -> str:
+    """Who runs this; containers and clusters may not know."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def write_job_record(results: str | Path, rule: str, wildcards: Mapping[str, str], record: dict[str, Any]) -> None:
+    """Write one job's record into the run that it belongs to."""
+    run = os.environ.get(RUN_VARIABLE) or _newest_open_run(Path(results)) or new_run_id()
+    key = hashlib.sha256(json.dumps(dict(wildcards), sort_keys=True).encode()).hexdigest()[:12]
+    path = Path(results, "provenance", run, "jobs", f"{rule}-{key}.json")
+    write_json({"run": run, "rule": rule, "wildcards": dict(wildcards), **record}, path)
+
+
+def open_run(results: str | Path, run: str, command: list[str], config: dict[str, Any], root: str | Path) -> None:
+    """Write ``run.json`` with state ``running``."""
+    record = {
+        "run": run,
+        "state": "running",
+        "command": command,
+        "working_directory": os.getcwd(),
+        "host": socket.gethostname(),
+        "user": user_name(),
+        "started": now(),
+        "ended": None,
+        "git": git_state(root),
+        "versions": {"python": platform.python_version(), **_workflow_versions()},
+        "config": config,
+        "jobs": [],
+    }
+    write_json(record, _run_file(results, run))
+
+
+def close_run(results: str | Path, run: str, state: str) -> None:
+    """Close ``run.json`` with ``success``, ``failure`` or ``interrupted`` and the jobs that ran."""
+    path = _run_file(results, run)
+    record = read_json(path)
+    jobs = [read_json(file) for file in sorted(path.parent.glob("jobs/*.json"))]
+    record.update(state=state, ended=now(), jobs=sorted(jobs, key=lambda job: job["started"]))
+    write_json(record, path)
+
+
+def assemble_open_runs(results: str | Path) -> list[str]:
+    """Close every run that was left open (Snakemake was killed) as ``interrupted``; their names.
+
+    Records of jobs whose run was never opened (a workflow used as a module) get a ``run.json`` too.
+    """
+    folder = Path(results, "provenance")
+    if not folder.is_dir():
+        raise InputError(results, "has no folder 'provenance'", "Name the results folder of a latentree run")
+    assembled = []
+    for run in sorted(path.name for path in folder.iterdir() if path.is_dir()):
+        path = _run_file(results, run)
+        if not path.exists():
+            write_json({"run": run, "state": "running", "command": None, "jobs": []}, path)
+        if read_json(path)["state"] == "running":
+            close_run(results, run, "interrupted")
+            assembled.append(run)
+    return assembled
+
+
+def git_state(root: str | Path) -> dict[str, Any]:
+    """Commit of the checkout and whether its files differ from it; nulls outside of git."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        return done.stdout.strip()
+
+    changes = git("status", "--porcelain")
+    return {"commit": git("rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}
+
+
+def _workflow_versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return {"snakemake": version("snakemake")}
+    except PackageNotFoundError:
+        return {}
+
+
+def _run_file(results: str | Path, run: str) -> Path:
+    return Path(results, "provenance", run, "run.json")
+
+
+def _newest_open_run(results: Path) -> str | None:
+    """The running run with the latest start: for jobs that did not inherit the variable."""
+    runs = [read_json(path) for path in sorted(results.glob("provenance/*/run.json"))]
+    running = [run["run"] for run in runs if run["state"] == "running"]
+    return running[-1] if running else None

@@ -1,0 +1,101 @@
+# Tables over all fits of an atlas.
+
+
+rule score_fits:
+    input:
+        atlas="<results>/{atlas}/atlas.h5ad",
+        factors=fit_files("factors.h5ad"),
+        summaries=fit_files("fit.json"),
+    output:
+        report(
+            "<results>/{atlas}/tables/metrics.tsv",
+            caption="../report/metrics.rst",
+            category="{atlas}",
+        ),
+    log:
+        "<logs>/{atlas}/score_fits.log",
+    conda:
+        "../../envs/torch.yaml"
+    resources:
+        mem_mb=memory(2000, 10),
+        runtime=minutes(30),
+    params:
+        code=code("score_fits.py"),
+    script:
+        "../../scripts/score_fits.py"
+
+
+rule list_genes:
+    input:
+        factors=fit_files("factors.h5ad"),
+        summaries=fit_files("fit.json"),
+    output:
+        report(
+            "<results>/{atlas}/tables/genes.tsv",
+            caption="../report/genes.rst",
+            category="{atlas}",
+        ),
+    log:
+        "<logs>/{atlas}/list_genes.log",
+    conda:
+        "../../envs/downstream.yaml"
+    resources:
+        mem_mb=memory(1000, 5),
+        runtime=minutes(10),
+    params:
+        code=code("list_genes.py"),
+        downstream=settings(CONFIG.downstream, include={"n_top_genes"}),
+    script:
+        "../../scripts/list_genes.py"
+
+
+rule compare_seeds:
+    input:
+        factors=fit_files("factors.h5ad"),
+        summaries=fit_files("fit.json"),
+    output:
+        report(
+            "<results>/{atlas}/tables/stability.tsv",
+            caption="../report/stability.rst",
+            category="{atlas}",
+        ),
+    log:
+        "<logs>/{atlas}/compare_seeds.log",
+    conda:
+        "../../envs/downstream.yaml"
+    resources:
+        mem_mb=memory(1000, 5),
+        runtime=minutes(10),
+    params:
+        code=code("compare_seeds.py"),
+    script:
+        "../../scripts/compare_seeds.py"
+
+
+rule enrich_factors:
+    input:
+        atlas="<results>/{atlas}/atlas.h5ad",
+        factors=fit_files("factors.h5ad"),
+        summaries=fit_files("fit.json"),
+        gene_sets=lambda wildcards: [
+            located(file) for file in CONFIG.atlases[wildcards.atlas].gene_sets
+        ],
+    output:
+        report(
+            "<results>/{atlas}/tables/enrichment.tsv",
+            caption="../report/enrichment.rst",
+            category="{atlas}",
+        ),
+    log:
+        "<logs>/{atlas}/enrich_factors.log",
+    conda:
+        "../../envs/downstream.yaml"
+    resources:
+        mem_mb=memory(1500, 5),
+        runtime=minutes(60),
+    params:
+        code=code("enrich_factors.py"),
+        organism=lambda wildcards: CONFIG.atlases[wildcards.atlas].organism,
+        downstream=settings(CONFIG.downstream),
+    script:
+        "../../scripts/enrich_factors.py"

@@ -1,0 +1,41 @@
+# One job per fit: a failed fit or a new seed touches no other.
+
+
+rule fit_torch_model:
+    input:
+        atlas="<results>/{atlas}/atlas.h5ad",
+    output:
+        factors="<results>/{atlas}/fits/{model}/k{k}/seed{seed}/factors.h5ad",
+        model="<results>/{atlas}/fits/{model}/k{k}/seed{seed}/model.safetensors",
+        summary="<results>/{atlas}/fits/{model}/k{k}/seed{seed}/fit.json",
+        history="<results>/{atlas}/fits/{model}/k{k}/seed{seed}/history.tsv",
+    log:
+        "<logs>/{atlas}/fit_model/{model}.k{k}.seed{seed}.log",
+    benchmark:
+        "<benchmarks>/{atlas}/fit_model/{model}.k{k}.seed{seed}.tsv"
+    wildcard_constraints:
+        model="|".join(TORCH_MODELS),
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(2000, 10),
+        runtime=minutes(30, 240),
+    params:
+        code=code("fit_model.py"),
+        settings=model_settings,
+        device=CONFIG.device,
+    script:
+        "../../scripts/fit_model.py"
+
+
+use rule fit_torch_model as fit_matrix_model with:
+    wildcard_constraints:
+        model="|".join(name for name in MODEL_SETTINGS if name not in TORCH_MODELS),
+    conda:
+        "../../envs/torch.yaml"
+    params:
+        code=code("fit_model.py"),
+        settings=model_settings,
+        # scikit-learn knows no device
+        device="cpu",

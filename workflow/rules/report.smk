@@ -1,0 +1,133 @@
+# Pictures and the page that a person reads.
+FIRST_SEED = CONFIG.seeds[:1]
+
+
+rule draw_fit:
+    input:
+        factors=f"<results>/{{atlas}}/fits/{{model}}/k{{k}}/seed{FIRST_SEED[0]}/factors.h5ad",
+    output:
+        embedding=report(
+            "<results>/{atlas}/figures/embedding_{model}_k{k}.svg",
+            caption="../report/embedding.rst",
+            category="{atlas}",
+        ),
+        loadings=report(
+            "<results>/{atlas}/figures/loadings_{model}_k{k}.svg",
+            caption="../report/loadings.rst",
+            category="{atlas}",
+        ),
+    log:
+        "<logs>/{atlas}/draw_fit/{model}.k{k}.log",
+    conda:
+        "../../envs/report.yaml"
+    resources:
+        mem_mb=memory(1500, 10),
+        runtime=minutes(20),
+    params:
+        code=code("draw_fit.py"),
+    script:
+        "../../scripts/draw_fit.py"
+
+
+rule draw_training:
+    input:
+        f"<results>/{{atlas}}/fits/{{model}}/k{{k}}/seed{FIRST_SEED[0]}/history.tsv",
+    output:
+        report(
+            "<results>/{atlas}/figures/training_{model}_k{k}.svg",
+            caption="../report/training.rst",
+            category="{atlas}",
+        ),
+    log:
+        "<logs>/{atlas}/draw_training/{model}.k{k}.log",
+    wildcard_constraints:
+        model="|".join(TORCH_MODELS),
+    conda:
+        "../../envs/report.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        code=code("draw_training.py"),
+    script:
+        "../../scripts/draw_training.py"
+
+
+rule draw_tables:
+    input:
+        metrics="<results>/{atlas}/tables/metrics.tsv",
+        stability="<results>/{atlas}/tables/stability.tsv",
+        tbr="<results>/{atlas}/tables/tbr.tsv" if CONFIG.tbr else [],
+    output:
+        metrics=report(
+            "<results>/{atlas}/figures/scores.svg",
+            caption="../report/scores.rst",
+            category="{atlas}",
+        ),
+        stability=report(
+            "<results>/{atlas}/figures/stability.svg",
+            caption="../report/stability.rst",
+            category="{atlas}",
+        ),
+        tbr=(
+            report(
+                "<results>/{atlas}/figures/tbr.svg",
+                caption="../report/tbr.rst",
+                category="{atlas}",
+            )
+            if CONFIG.tbr
+            else []
+        ),
+    log:
+        "<logs>/{atlas}/draw_tables.log",
+    conda:
+        "../../envs/report.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        code=code("draw_tables.py"),
+    script:
+        "../../scripts/draw_tables.py"
+
+
+rule write_report:
+    input:
+        qc="<results>/{atlas}/qc.json",
+        tree="<results>/{atlas}/figures/tree.svg",
+        metrics="<results>/{atlas}/tables/metrics.tsv",
+        genes="<results>/{atlas}/tables/genes.tsv",
+        enrichment="<results>/{atlas}/tables/enrichment.tsv",
+        stability="<results>/{atlas}/tables/stability.tsv",
+        tbr="<results>/{atlas}/tables/tbr.tsv" if CONFIG.tbr else [],
+        summaries=fit_files("fit.json"),
+        embeddings=fits(
+            "<results>/{atlas}/figures/embedding_{model}_k{k}.svg", FIRST_SEED
+        ),
+        loadings=fits("<results>/{atlas}/figures/loadings_{model}_k{k}.svg", FIRST_SEED),
+        training=fits(
+            "<results>/{atlas}/figures/training_{model}_k{k}.svg",
+            FIRST_SEED,
+            TORCH_MODELS,
+        ),
+        scores="<results>/{atlas}/figures/scores.svg",
+    output:
+        report(
+            "<results>/{atlas}/report.html",
+            caption="../report/report.rst",
+            category="{atlas}",
+        ),
+    log:
+        "<logs>/{atlas}/write_report.log",
+    conda:
+        "../../envs/report.yaml"
+    resources:
+        mem_mb=memory(1000, 10),
+        runtime=minutes(10),
+    params:
+        code=code("write_report.py"),
+        # this atlas's part of the config: another atlas beside it changes nothing here
+        config=lambda wildcards: settings(CONFIG)
+        | {"atlases": {wildcards.atlas: atlas_config(wildcards.atlas)}},
+    script:
+        "../../scripts/write_report.py"

@@ -1,0 +1,54 @@
+# Tree-based regularisation; runs only where the config has the key tbr.
+if CONFIG.tbr:
+
+    rule fit_tbr:
+        input:
+            atlas="<results>/{atlas}/atlas.h5ad",
+            cells="<results>/{atlas}/environments/cells.h5ad",
+            tree="<results>/{atlas}/environments/tree.tsv",
+            regulators=[located(CONFIG.tbr.regulators)] if CONFIG.tbr.regulators else [],
+        output:
+            scores="<results>/{atlas}/tbr/{estimator}/scores.tsv",
+            weights="<results>/{atlas}/tbr/{estimator}/weights.tsv",
+            changes="<results>/{atlas}/tbr/{estimator}/changes.tsv",
+            latents="<results>/{atlas}/tbr/{estimator}/latents.h5ad",
+        log:
+            "<logs>/{atlas}/fit_tbr/{estimator}.log",
+        benchmark:
+            "<benchmarks>/{atlas}/fit_tbr/{estimator}.tsv"
+        conda:
+            "../../envs/torch.yaml"
+        threads: 1
+        resources:
+            mem_mb=memory(2000, 20),
+            runtime=minutes(60, 120),
+        params:
+            code=code("fit_tbr.py"),
+            tbr=settings(CONFIG.tbr, exclude={"estimators"}),
+            seeds=CONFIG.seeds,
+        script:
+            "../../scripts/fit_tbr.py"
+
+    rule collect_tbr:
+        input:
+            expand(
+                "<results>/{{atlas}}/tbr/{estimator}/scores.tsv",
+                estimator=CONFIG.tbr.estimators,
+            ),
+        output:
+            report(
+                "<results>/{atlas}/tables/tbr.tsv",
+                caption="../report/tbr.rst",
+                category="{atlas}",
+            ),
+        log:
+            "<logs>/{atlas}/collect_tbr.log",
+        conda:
+            "../../envs/report.yaml"
+        resources:
+            mem_mb=500,
+            runtime=10,
+        params:
+            code=code("collect_tbr.py"),
+        script:
+            "../../scripts/collect_tbr.py"
