@@ -1,0 +1,326 @@
+"""The downstream tables of an atlas, from its fits: metrics, genes, enrichment, stability.
+
+Each builder takes loaded fits and gives a tidy, sorted table ready for :func:`latentree.files.write_table`.
+Factors are named f1, f2, ... in the order of the fit.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, groupby
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+from latentree import metrics
+from latentree.config import DownstreamConfig
+from latentree.enrichment import COLUMNS as _ORA_COLUMNS
+from latentree.enrichment import over_representation
+from latentree.errors import InputError
+from latentree.files import read_json
+
+_FIT_COLUMNS = ["model", "n_factors", "seed"]
+METRICS_COLUMNS = ["atlas", *_FIT_COLUMNS, "metric", "split", "value"]
+GENES_COLUMNS = [*_FIT_COLUMNS, "factor", "gene", "loading", "inclusion"]
+ENRICHMENT_COLUMNS = [*_FIT_COLUMNS, *_ORA_COLUMNS]
+STABILITY_COLUMNS = ["model", "n_factors", "comparison", "factor", "agreement", "n_pairs", "reference_seed"]
+REFERENCE_MODELS = ("pca", "nmf")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoadedFit:
+    """What the tables need of one fit.
+
+    Attributes
+    ----------
+    model, seed
+        Which fit; the seed of a consensus is ``"consensus"``.
+    genes
+        The modelled genes, length n_genes.
+    cell_types, split
+        Type and split of each cell, str arrays of shape (n_cells,).
+    latents
+        Shape (n_cells, n_factors).
+    loadings
+        Shape (n_genes, n_factors).
+    inclusion
+        Inclusion probabilities, shape (n_genes, n_factors), or None: a model that has them is sparse, its zeros
+        mean that the gene is not in the factor.
+    alive
+        Which factors are in use, bool array of shape (n_factors,).
+    summary
+        fit.json; ``r2`` and ``r2_scaled`` hold a value per split.
+    """
+
+    model: str
+    seed: int | str
+    genes: tuple[str, ...]
+    cell_types: np.ndarray
+    split: np.ndarray
+    latents: np.ndarray
+    loadings: np.ndarray
+    inclusion: np.ndarray | None
+    alive: np.ndarray
+    summary: Mapping[str, Any]
+
+    @classmethod
+    def from_anndata(cls, factors: ad.AnnData, summary: Mapping[str, Any]) -> "LoadedFit":
+        """From an AnnData as factors.h5ad holds it, and what fit.json holds."""
+        facts = factors.uns["latentree"]
+        model = str(facts["model"])
+        seed = facts["seed"]
+        inclusion = factors.varm.get(f"{model}_inclusion")
+        return cls(
+            model=model,
+            seed=seed if isinstance(seed, str) else int(seed),
+            genes=tuple(factors.var_names),
+            cell_types=factors.obs["cell_type"].to_numpy(dtype=str),
+            split=factors.obs["split"].to_numpy(dtype=str),
+            latents=np.asarray(factors.obsm[f"X_{model}"]),
+            loadings=np.asarray(factors.varm[f"{model}_loadings"]),
+            inclusion=None if inclusion is None else np.asarray(inclusion),
+            alive=np.asarray(facts["factors"]["alive"], dtype=bool),
+            summary=summary,
+        )
+
+    @property
+    def n_factors(self) -> int:
+        return self.latents.shape[1]
+
+    @property
+    def factor_names(self) -> list[str]:
+        return factor_names(self.n_factors)
+
+    def cells(self, split: str) -> np.ndarray:
+        """Row indices of the cells of one split."""
+        return np.flatnonzero(self.split == split)
+
+    def active_genes(self, factor: int, n_top_genes: int) -> np.ndarray:
+        """Indices of a factor's active genes by decreasing |loading|; equal ones in the genes' order.
+
+        A sparse model's are those with a loading other than zero, another model's the ``n_top_genes`` largest.
+        A dead factor has none.
+        """
+        if not self.alive[factor]:
+            return np.zeros(0, dtype=np.int64)
+        size = np.abs(self.loadings[:, factor])
+        order = np.argsort(-size, kind="stable")
+        order = order[size[order] > 0]
+        return order if self.inclusion is not None else order[:n_top_genes]
+
+
+def read_fit(folder: str | Path) -> LoadedFit:
+    """Read a fit's factors.h5ad and fit.json."""
+    return LoadedFit.from_anndata(
+        ad.read_h5ad(Path(folder) / "factors.h5ad"), read_json(Path(folder) / "fit.json")
+    )
+
+
+def factor_names(n_factors: int) -> list[str]:
+    """``["f1", "f2", ...]``"""
+    return [f"f{i}" for i in range(1, n_factors + 1)]
+
+
+def metrics_table(
+    atlas: str,
+    fits: Sequence[LoadedFit],
+    reference: Callable[[str, int, int], LoadedFit] | None = None,
+) -> pd.DataFrame:
+    """Scores of every fit, beside those of majority, chance, PCA and NMF on the same split.
+
+    Parameters
+    ----------
+    atlas
+        Its name.
+    fits
+        Fits of that atlas.
+    reference
+        Called with a model (pca, nmf), n_factors and seed where such a fit is not among ``fits``; None: those
+        rows are left out. A reference that the data do not admit (:class:`InputError`) is left out and logged.
+
+    Returns
+    -------
+    Columns ``METRICS_COLUMNS``. Metrics (split): accuracy, balanced_accuracy, ari, nmi (test); r2, r2_scaled (as
+    the fit recorded them); hoyer, zeros (share of loadings that are exactly zero), active_genes (mean number of
+    loadings other than zero per live factor), alive_factors (none). What cannot be computed, such as an accuracy
+    without test cells, has no row. Rows of majority and chance have n_factors 0 and seed ``none``, because they
+    depend on neither.
+    """
+    everything = [*fits, *(_missing_references(fits, reference) if reference else [])]
+    rows = [
+        (atlas, fit.model, fit.n_factors, fit.seed, metric, split, value)
+        for fit in everything
+        for metric, split, value in _scores(fit)
+    ]
+    if fits:
+        rows += [
+            (atlas, model, 0, "none", metric, "test", value) for model, metric, value in _guesses(fits[0])
+        ]
+    rows = [row for row in rows if np.isfinite(row[-1])]
+    rows.sort(key=lambda row: (row[1], row[2], _seed_order(row[3]), row[4], row[5]))
+    return pd.DataFrame(rows, columns=METRICS_COLUMNS)
+
+
+def genes_table(fits: Sequence[LoadedFit], n_top_genes: int = 50) -> pd.DataFrame:
+    """The active genes of every live factor, by decreasing |loading|.
+
+    Returns
+    -------
+    Columns ``GENES_COLUMNS``; ``inclusion`` is empty for models without inclusion probabilities.
+    """
+    tables = []
+    for fit in _sorted(fits):
+        for factor, name in enumerate(fit.factor_names):
+            genes = fit.active_genes(factor, n_top_genes)
+            tables.append(
+                pd.DataFrame(
+                    {
+                        "model": fit.model,
+                        "n_factors": fit.n_factors,
+                        "seed": fit.seed,
+                        "factor": name,
+                        "gene": [fit.genes[i] for i in genes],
+                        "loading": fit.loadings[genes, factor],
+                        "inclusion": np.nan if fit.inclusion is None else fit.inclusion[genes, factor],
+                    }
+                )
+            )
+    return _stacked(tables, GENES_COLUMNS)
+
+
+def enrichment_table(
+    fits: Sequence[LoadedFit], sets: Mapping[str, Sequence[str]], settings: DownstreamConfig
+) -> pd.DataFrame:
+    """Over-represented gene sets of every live factor; the background is the modelled genes.
+
+    Parameters
+    ----------
+    fits
+        Fits of one atlas.
+    sets
+        Set name to genes, in the atlas's own names (:class:`latentree.gene_sets.MatchedSets`).
+    settings
+        Limits of set sizes, and the number of active genes of models that are not sparse.
+
+    Returns
+    -------
+    Columns ``ENRICHMENT_COLUMNS``, a row per factor and set that share a gene.
+    """
+    tables = []
+    for fit in _sorted(fits):
+        active = {
+            name: [fit.genes[i] for i in fit.active_genes(factor, settings.n_top_genes)]
+            for factor, name in enumerate(fit.factor_names)
+        }
+        table = over_representation(
+            active, sets, fit.genes, min_set_size=settings.min_set_size, max_set_size=settings.max_set_size
+        )
+        tables.append(table.assign(model=fit.model, n_factors=fit.n_factors, seed=fit.seed))
+    return _stacked(tables, ENRICHMENT_COLUMNS)
+
+
+def stability_table(fits: Sequence[LoadedFit]) -> pd.DataFrame:
+    """Agreement of each model's factors between seeds: |Pearson correlation| of matched factors on test cells.
+
+    Returns
+    -------
+    Columns ``STABILITY_COLUMNS``, comparison ``seeds``. The row of a factor is the mean over the other seeds of its
+    correlation with its partner there; factors are those of ``reference_seed``, the lowest seed, dead ones left
+    out. Row ``all`` is the mean over all ``n_pairs`` pairs of seeds of their mean matched correlation
+    (:func:`latentree.metrics.matched_correlation` says how dead factors count). A model with one seed has no rows.
+    """
+    rows: list[tuple[Any, ...]] = []
+    of_seeds = [fit for fit in _sorted(fits) if isinstance(fit.seed, int)]
+    for (model, n_factors), group in groupby(of_seeds, key=lambda fit: (fit.model, fit.n_factors)):
+        same = list(group)
+        if len(same) == 1:
+            _log.warning("stability: %s with %d factors was fitted with one seed only", model, n_factors)
+            continue
+        pairs = {(i, j): _agreement(same[i], same[j]) for i, j in combinations(range(len(same)), 2)}
+        overall = float(np.mean([pair.mean for pair in pairs.values()]))
+        per_factor = np.mean([pairs[0, j].per_factor for j in range(1, len(same))], axis=0)
+        first = same[0].seed
+        found = [
+            ("all", overall, len(pairs)),
+            *zip(same[0].factor_names, per_factor, [len(same) - 1] * n_factors),
+        ]
+        rows += [(model, n_factors, "seeds", name, value, n, first) for name, value, n in found]
+    return pd.DataFrame([row for row in rows if np.isfinite(row[4])], columns=STABILITY_COLUMNS)
+
+
+def _agreement(a: LoadedFit, b: LoadedFit) -> metrics.MatchedCorrelation:
+    # an atlas without test cells still has something to say about its seeds
+    cells = a.cells("test") if (a.split == "test").any() else np.arange(len(a.split))
+    return metrics.matched_correlation(a.latents[cells], b.latents[cells], a.alive, b.alive)
+
+
+def _scores(fit: LoadedFit) -> Iterator[tuple[str, str, float]]:
+    """Metric, split and value of one fit."""
+    train, test = fit.cells("train"), fit.cells("test")
+    if len(train) and len(test):
+        types = fit.cell_types[test]
+        predicted = metrics.fit_probe(fit.latents[train], fit.cell_types[train]).predict(fit.latents[test])
+        yield "accuracy", "test", metrics.accuracy(types, predicted)
+        yield "balanced_accuracy", "test", metrics.balanced_accuracy(types, predicted)
+    if len(test):
+        types = fit.cell_types[test]
+        clusters = metrics.cluster_cells(fit.latents[test], len(np.unique(types)))
+        yield "ari", "test", metrics.ari(types, clusters)
+        yield "nmi", "test", metrics.nmi(types, clusters)
+    for metric in ("r2", "r2_scaled"):
+        for split, value in fit.summary.get(metric, {}).items():
+            if value is not None:
+                yield metric, split, float(value)
+    live = fit.loadings[:, fit.alive]
+    yield "zeros", "none", metrics.zero_share(fit.loadings)
+    yield "alive_factors", "none", float(fit.alive.sum())
+    if live.shape[1]:
+        yield "hoyer", "none", metrics.hoyer(live)
+        yield "active_genes", "none", float(metrics.active_gene_counts(live).mean())
+
+
+def _guesses(fit: LoadedFit) -> Iterator[tuple[str, str, float]]:
+    """Model, metric and value of guessing without latents."""
+    train, test = fit.cell_types[fit.cells("train")], fit.cell_types[fit.cells("test")]
+    if not (len(train) and len(test)):
+        return
+    for model, values in (
+        ("majority", metrics.majority_reference(train, test)),
+        ("chance", metrics.chance_reference(train, test)),
+    ):
+        yield from zip((model, model), ("accuracy", "balanced_accuracy"), values, strict=True)
+
+
+def _missing_references(
+    fits: Sequence[LoadedFit], reference: Callable[[str, int, int], LoadedFit]
+) -> Iterator[LoadedFit]:
+    """PCA and NMF at every number of factors and seed of the fits, where they are not fitted as models."""
+    there = {(fit.model, fit.n_factors, fit.seed) for fit in fits}
+    for n_factors, seed in sorted({(fit.n_factors, fit.seed) for fit in fits if isinstance(fit.seed, int)}):
+        for model in REFERENCE_MODELS:
+            if (model, n_factors, seed) in there:
+                continue
+            try:
+                yield reference(model, n_factors, seed)
+            except InputError as error:
+                _log.warning("no reference row of %s with %d factors: %s", model, n_factors, error)
+
+
+def _seed_order(seed: int | str) -> tuple[bool, int, str]:
+    """Numbers in their order, then names."""
+    return (True, 0, seed) if isinstance(seed, str) else (False, seed, "")
+
+
+def _sorted(fits: Sequence[LoadedFit]) -> list[LoadedFit]:
+    return sorted(fits, key=lambda fit: (fit.model, fit.n_factors, _seed_order(fit.seed)))
+
+
+def _stacked(tables: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
+    """The tables that have rows, one below the other; only the header where none has."""
+    filled = [table for table in tables if len(table)]
+    return pd.concat(filled, ignore_index=True)[columns] if filled else pd.DataFrame(columns=columns)
