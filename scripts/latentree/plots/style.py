@@ -1,0 +1,109 @@
+"""What all pictures share: colours, marks, letters, and SVG files that are the same on every run."""
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib import style as matplotlib_style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from latentree.files import atomic_path
+
+# Okabe and Ito (2008), told apart with every common colour vision; their yellow is left out, because
+# it cannot be seen on white
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+GREY = "#767676"
+DIVERGING = "PuOr_r"
+
+_SETTINGS = {
+    # letters as outlines: the same picture on every machine, with no font fetched or missing
+    "svg.fonttype": "path",
+    "svg.hashsalt": "latentree",
+    # a name such as "$x$" is a name, not a formula
+    "text.parse_math": False,
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "savefig.dpi": 200,
+}
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How one cell type is drawn: colour, marker and its number in the legend."""
+
+    colour: str
+    marker: str
+    number: int
+
+
+def cell_type_styles(names: Sequence[str]) -> dict[str, Mark]:
+    """A mark for each name, in the order given.
+
+    The first 49 differ in colour or marker; beyond that the number alone tells two apart.
+    """
+    return {
+        name: Mark(
+            colour=COLOURS[i % len(COLOURS)],
+            marker=MARKERS[i // len(COLOURS) % len(MARKERS)],
+            number=i + 1,
+        )
+        for i, name in enumerate(names)
+    }
+
+
+def shortened(name: str, limit: int = 30) -> str:
+    """The name on one line, cut with an ellipsis beyond ``limit`` characters."""
+    line = " ".join(str(name).split())
+    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Matplotlib's defaults and latentree's own settings, whatever the user's matplotlibrc says.
+
+    Make, fill and save a figure inside this block; settings are restored after it.
+    """
+    with matplotlib_style.context(["default", _SETTINGS]):
+        yield
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure (inches) that lays itself out and belongs to no window."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write a figure atomically; the same figure gives the same bytes."""
+    with atomic_path(path) as temporary:
+        metadata = {"Date": None} if temporary.suffix == ".svg" else None
+        figure.savefig(temporary, metadata=metadata)
+
+
+def say(axes: Axes, message: str) -> None:
+    """Write a sentence where a picture cannot be drawn."""
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, textwrap.fill(message, 50), ha="center", va="center", color=GREY)
+
+
+def save_sentence(message: str, path: str | Path, title: str | None = None) -> None:
+    """A small figure that says why there is nothing to see."""
+    with drawing():
+        figure = new_figure(5, 1.5)
+        axes = figure.add_subplot()
+        say(axes, message)
+        if title:
+            axes.set_title(title)
+        save(figure, path)
