@@ -31,9 +31,10 @@ lint: setup
 	$(BIN)/snakemake --lint
 	$(BIN)/mypy
 
-# the JSON schema of the config, from scripts/latentree/config.py
+# the config's JSON schema and its page, from scripts/latentree/config.py and settings.py
 schema: setup
 	$(BIN)/python -m latentree schema > workflow/schemas/config.schema.json
+	$(BIN)/python -m latentree schema --page > config/README.md
 
 bench: setup
 	for script in bench/*.py; do $(BIN)/python $$script || exit 1; done

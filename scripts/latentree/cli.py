@@ -27,12 +27,13 @@ def _parser() -> argparse.ArgumentParser:
     record = commands.add_parser(
         "record",
         help="close the run records that a killed Snakemake left open",
-        description="Assemble run.json from the job records of every run that was left open, for example by SIGKILL.",
+        description="Assemble run.json from the job records of each run that was left open, as by SIGKILL.",
         epilog="example: python -m latentree record results",
     )
     record.add_argument("results", metavar="RESULTS", help="the results folder of a run")
     record.set_defaults(run=_record)
     schema = commands.add_parser("schema", help="print the JSON schema of the config")
+    schema.add_argument("--page", action="store_true", help="print config/README.md instead")
     schema.set_defaults(run=_schema)
     return parser
 
@@ -50,6 +51,7 @@ def _record(parsed: argparse.Namespace) -> int:
 
 def _schema(parsed: argparse.Namespace) -> int:
     from latentree.config import json_schema
+    from latentree.config_keys import config_page
 
-    print(json.dumps(json_schema(), indent=2))
+    print(config_page() if parsed.page else json.dumps(json_schema(), indent=2) + "\n", end="")
     return 0

@@ -24,6 +24,7 @@ from latentree.settings import (
     SparseVAESettings,
     TBRSettings,
     VAESettings,
+    settings_inside,
 )
 
 ATLAS_NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -267,19 +268,8 @@ def _known_keys(kind: Any, path: list[str]) -> list[str]:
     for part in path:
         fields = getattr(kind, "model_fields", {})
         inner = fields[part].annotation if part in fields else kind
-        kind = _settings_class(inner) or kind
+        kind = settings_inside(inner) or kind
     return list(getattr(kind, "model_fields", {}))
-
-
-def _settings_class(annotation: Any) -> type[Settings] | None:
-    """The settings class inside an annotation such as ``X | None`` or ``dict[str, X]``."""
-    if isinstance(annotation, type) and issubclass(annotation, Settings):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        found = _settings_class(argument)
-        if found is not None:
-            return found
-    return None
 
 
 def json_schema() -> dict[str, Any]:

@@ -26,8 +26,8 @@ RUN_VARIABLE = "LATENTREE_RUN"
 # distributions by the module that they bring, where the two names differ
 _DISTRIBUTIONS = {"sklearn": "scikit-learn", "skmisc": "scikit-misc", "magic": "magic-impute"}
 _RECORDED_MODULES = (
-    "anndata", "gseapy", "h5py", "jinja2", "magic", "matplotlib", "numpy", "pandas", "pydantic", "safetensors",
-    "scanpy", "scipy", "skmisc", "sklearn", "torch", "umap",
+    "anndata", "gseapy", "h5py", "jinja2", "magic", "matplotlib", "numpy", "pandas", "pydantic",
+    "safetensors", "scanpy", "scipy", "skmisc", "sklearn", "torch", "umap",
 )  # fmt: skip
 
 
@@ -46,7 +46,9 @@ def describe_files(paths: Iterable[str]) -> list[dict[str, Any]]:
     described = []
     for path in paths:
         if Path(path).is_file():
-            described.append({"path": str(path), "sha256": sha256_of(path), "bytes": Path(path).stat().st_size})
+            described.append(
+                {"path": str(path), "sha256": sha256_of(path), "bytes": Path(path).stat().st_size}
+            )
         else:
             described.append({"path": str(path), "sha256": None, "bytes": None})
     return described
@@ -72,7 +74,9 @@ def user_name() -> str:
         return str(os.getuid())
 
 
-def write_job_record(results: str | Path, rule: str, wildcards: Mapping[str, str], record: dict[str, Any]) -> None:
+def write_job_record(
+    results: str | Path, rule: str, wildcards: Mapping[str, str], record: dict[str, Any]
+) -> None:
     """Write one job's record into the run that it belongs to."""
     run = os.environ.get(RUN_VARIABLE) or _newest_open_run(Path(results)) or new_run_id()
     key = hashlib.sha256(json.dumps(dict(wildcards), sort_keys=True).encode()).hexdigest()[:12]
@@ -80,7 +84,9 @@ def write_job_record(results: str | Path, rule: str, wildcards: Mapping[str, str
     write_json({"run": run, "rule": rule, "wildcards": dict(wildcards), **record}, path)
 
 
-def open_run(results: str | Path, run: str, command: list[str], config: dict[str, Any], root: str | Path) -> None:
+def open_run(
+    results: str | Path, run: str, command: list[str], config: dict[str, Any], root: str | Path
+) -> None:
     """Write ``run.json`` with state ``running``."""
     record = {
         "run": run,
@@ -132,7 +138,9 @@ def git_state(root: str | Path) -> dict[str, Any]:
 
     def git(*arguments: str) -> str | None:
         try:
-            done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True)
+            done = subprocess.run(
+                ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
+            )
         except (OSError, subprocess.CalledProcessError):
             return None
         return done.stdout.strip()

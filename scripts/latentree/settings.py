@@ -4,7 +4,7 @@ Every class is frozen, knows its defaults and refuses unknown keys. Imports noth
 the command line and the Snakefile stay quick.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -13,6 +13,13 @@ class Settings(BaseModel):
     """A frozen group of settings; unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def settings_inside(annotation: Any) -> type[Settings] | None:
+    """The settings class of an annotation such as ``X``, ``X | None`` or ``dict[str, X]``."""
+    if isinstance(annotation, type) and not get_args(annotation):
+        return annotation if issubclass(annotation, Settings) else None
+    return next((found for argument in get_args(annotation) if (found := settings_inside(argument))), None)
 
 
 class PreprocessSettings(Settings):
@@ -123,6 +130,7 @@ class VAESettings(TorchModelSettings):
     gene_scaling: float = Field(1.0, ge=0, le=1, description="as in every model; z-scores by default")
     hidden: int = Field(100, ge=1, description="hidden units of encoder and decoder")
     kl_warmup: float = Field(0.1, ge=0, le=1, description="share of the epochs over which KL is switched on")
+    dropout: float = Field(0.0, ge=0, lt=1, description="share of the encoder's inputs set to zero in training")
 
 
 _SPARSE_VAE_RECIPES: dict[str, dict[str, Any]] = {
