@@ -103,11 +103,14 @@ class InputScaling:
         "log": values(x) = x. "sqrt": values(x) = sqrt(exp(x) - 1), the square root of the scaled counts.
     centre, scale
         (n_genes,) float32. Genes without variance among the training cells have scale 1.
+    sd
+        (n_genes,) float32 standard deviation of values(x) among the training cells.
     """
 
     input: Literal["log", "sqrt"]
     centre: np.ndarray
     scale: np.ndarray
+    sd: np.ndarray
 
     @classmethod
     def fit(
@@ -118,11 +121,16 @@ class InputScaling:
         sd = np.sqrt(variance)
         scale = np.where(sd > 1e-8, sd, 1.0) ** gene_scaling
         centre = mean if centred else np.zeros_like(mean)
-        return cls(input, centre.astype(np.float32), scale.astype(np.float32))
+        return cls(input, centre.astype(np.float32), scale.astype(np.float32), sd.astype(np.float32))
 
     @property
     def n_genes(self) -> int:
         return len(self.centre)
+
+    @property
+    def scaled_sd(self) -> np.ndarray:
+        """(n_genes,) float32 standard deviation of the scaled genes among the training cells."""
+        return self.sd / self.scale
 
     def values(self, x: Matrix) -> Matrix:
         """values(x) before centring and scaling; sparse stays sparse."""
@@ -130,8 +138,7 @@ class InputScaling:
 
     def standardise(self, values: Matrix) -> np.ndarray:
         """Dense float32 (n_cells, n_genes) from the output of :meth:`values`."""
-        dense = values.toarray() if sparse.issparse(values) else np.array(values)
-        dense = dense.astype(np.float32, copy=False)
+        dense = values.copy() if isinstance(values, np.ndarray) else values.toarray()
         dense -= self.centre
         dense /= self.scale
         return dense
@@ -143,9 +150,11 @@ class InputScaling:
     def apply_uncentred(self, x: Matrix) -> Matrix:
         """values(x) / scale, sparse where x is: for models that centre on their own or not at all."""
         values = self.values(x)
-        if sparse.issparse(values):
-            return sparse.csr_matrix(values @ sparse.diags_array(1 / self.scale, dtype=np.float32))
-        return np.asarray(values / self.scale)
+        if isinstance(values, np.ndarray):
+            return np.asarray(values / self.scale)
+        return sparse.csr_matrix(
+            (values.data / self.scale[values.indices], values.indices, values.indptr), values.shape
+        )
 
     def invert(self, scaled: np.ndarray) -> np.ndarray:
         """Back to the scale of x: float32 (n_cells, n_genes).
@@ -174,11 +183,11 @@ class InputScaling:
         return (scaled_slopes * gain[:, None]).astype(np.float32)
 
     def state(self) -> dict[str, np.ndarray]:
-        return {"scaling.centre": self.centre, "scaling.scale": self.scale}
+        return {"scaling.centre": self.centre, "scaling.scale": self.scale, "scaling.sd": self.sd}
 
     @classmethod
     def from_state(cls, input: Literal["log", "sqrt"], state: Mapping[str, np.ndarray]) -> Self:
-        return cls(input, state["scaling.centre"], state["scaling.scale"])
+        return cls(input, state["scaling.centre"], state["scaling.scale"], state["scaling.sd"])
 
 
 class FactorModel(ABC):
@@ -275,7 +284,7 @@ def _values(x: Matrix, input: Literal["log", "sqrt"]) -> Matrix:
     """x as float32, or its square-rooted counts; sparse stays sparse because 0 stays 0."""
     if input == "log":
         return x.astype(np.float32, copy=False)
-    stored = x.data if sparse.issparse(x) else x
+    stored = x if isinstance(x, np.ndarray) else x.data
     n_negative = int((stored < 0).sum())
     if n_negative:
         raise InputError(
@@ -283,15 +292,15 @@ def _values(x: Matrix, input: Literal["log", "sqrt"]) -> Matrix:
             f"{n_negative} values are negative (lowest {stored.min():g}), so they are no log counts",
             "Use input: log",
         )
-    if sparse.issparse(x):
-        roots = np.sqrt(np.expm1(x.data, dtype=np.float32))
-        return sparse.csr_matrix((roots, x.indices, x.indptr), shape=x.shape)
-    return np.sqrt(np.expm1(x, dtype=np.float32))
+    roots = np.sqrt(np.expm1(stored, dtype=np.float32))
+    if isinstance(x, np.ndarray):
+        return roots
+    return sparse.csr_matrix((roots, x.indices, x.indptr), shape=x.shape)
 
 
 def _moments(values: Matrix, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance (ddof 0) of each column over some rows, float64, without a dense copy."""
-    if sparse.issparse(values):
+    if not isinstance(values, np.ndarray):
         # weights of 0 and 1 spare a copy of the training rows
         weights = np.zeros(values.shape[0], dtype=values.dtype)
         weights[rows] = 1

@@ -1,0 +1,102 @@
+"""Variational autoencoder: the Sparse VAE's encoder with an unmasked decoder (Moran et al. 2022).
+
+The objective is the MAP one: negative log likelihood summed over genes, KL summed over factors, the prior
+of the noise levels counted once for all cells.
+"""
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from latentree.models.base import TrainingData, row_chunks
+from latentree.models.layers import GaussianNoise, dropout, gaussian_kl, linear, noise
+from latentree.models.torch_model import TorchFactorModel
+from latentree.settings import VAESettings
+from latentree.training import TorchModule
+
+
+class VAEModule(TorchModule):
+    """Encoder n_genes-H-H with two heads, decoder n_factors-H-H-n_genes, ReLU between."""
+
+    latent_mean: Tensor
+
+    def __init__(
+        self, n_genes: int, n_factors: int, settings: VAESettings, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        hidden = settings.hidden
+        self.settings = settings
+        self.encoder = nn.Sequential(
+            linear(n_genes, hidden, generator), nn.ReLU(), linear(hidden, hidden, generator), nn.ReLU()
+        )
+        self.mean_head = linear(hidden, n_factors, generator)
+        self.log_var_head = linear(hidden, n_factors, generator)
+        self.decoder = nn.Sequential(
+            linear(n_factors, hidden, generator, bias=False),
+            nn.ReLU(),
+            linear(hidden, hidden, generator),
+            nn.ReLU(),
+            linear(hidden, n_genes, generator),
+        )
+        self.noise = GaussianNoise(n_genes)
+        # where the slopes are taken: the mean of the training cells' posterior means
+        self.register_buffer("latent_mean", torch.zeros(n_factors))
+
+    def loss_parts(self, x: Tensor, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
+        mean, log_var = self._posterior(dropout(x, self.settings.dropout, generator))
+        z = mean + (0.5 * log_var).exp() * noise(tuple(mean.shape), generator, mean.device)
+        warmup = self.settings.kl_warmup
+        kl_weight = min(1.0, progress / warmup) if warmup > 0 else 1.0
+        return {
+            "reconstruction": self.noise.negative_log_likelihood(x, self.decoder(z)).mean(),
+            "kl": kl_weight * gaussian_kl(mean, log_var).mean(),
+            "prior_sigma": self.noise.prior_loss(),
+        }
+
+    def validation_parts(self, x: Tensor) -> dict[str, Tensor]:
+        mean, log_var = self._posterior(x)
+        return {
+            "reconstruction": self.noise.negative_log_likelihood(x, self.decoder(mean)).mean(),
+            "kl": gaussian_kl(mean, log_var).mean(),
+        }
+
+    def encode_mean(self, x: Tensor) -> Tensor:
+        return self.mean_head(self.encoder(x))
+
+    def decode_mean(self, z: Tensor) -> Tensor:
+        return self.decoder(z)
+
+    def _posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance (n_cells, n_factors); the clamp keeps exp() finite in float32."""
+        hidden = self.encoder(x)
+        return self.mean_head(hidden), self.log_var_head(hidden).clamp(-15, 15)
+
+
+class VAEModel(TorchFactorModel):
+    """Factors are posterior means under the prior N(0, I)."""
+
+    name: ClassVar[str] = "vae"
+    module: VAEModule
+
+    def make_module(self, n_genes: int, generator: torch.Generator) -> VAEModule:
+        return VAEModule(n_genes, self.n_factors, self.settings, generator)
+
+    def start(self, module: TorchModule, data: TrainingData, generator: torch.Generator) -> None:
+        assert isinstance(module, VAEModule)
+        module.noise.start(torch.from_numpy(self.scaling.scaled_sd), len(data.train))
+
+    def finish(self, module: TorchModule, data: TrainingData) -> None:
+        assert isinstance(module, VAEModule)
+        total = np.zeros(self.n_factors, dtype=np.float64)
+        for rows in row_chunks(len(data.train), data.x.shape[1]):
+            total += self.transform(data.x[data.train[rows]]).sum(axis=0, dtype=np.float64)
+        mean = torch.from_numpy((total / len(data.train)).astype(np.float32))
+        module.latent_mean.copy_(mean)
+
+    @torch.no_grad()
+    def loadings(self) -> np.ndarray:
+        at = self.module.latent_mean
+        jacobian = torch.func.jacfwd(self.module.decode_mean)(at)
+        return self.scaling.slopes(jacobian.cpu().numpy(), at=self.module.decode_mean(at).cpu().numpy())
