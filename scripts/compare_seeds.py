@@ -11,4 +11,7 @@ with rule_script(snakemake, __file__):
     from latentree.files import write_table
     from latentree.scores import read_fit, stability_table
 
-    write_table(stability_table([read_fit(Path(file).parent) for file in snakemake.input.factors]), snakemake.output[0])
+    write_table(
+        stability_table([read_fit(Path(file).parent) for file in snakemake.input.factors]),
+        snakemake.output[0],
+    )

@@ -13,4 +13,8 @@ with rule_script(snakemake, __file__):
     from latentree.tree import Tree
 
     table = read_table(snakemake.input[0])
-    draw_tree(Tree.from_table(table), snakemake.output[0], n_cells=dict(zip(table["node"], table["n_cells"], strict=True)))
+    draw_tree(
+        Tree.from_table(table),
+        snakemake.output[0],
+        n_cells=dict(zip(table["node"], table["n_cells"], strict=True)),
+    )

@@ -17,7 +17,9 @@ with rule_script(snakemake, __file__):
     from latentree.scores import enrichment_table, read_fit
 
     matched = match_files(
-        snakemake.input.gene_sets, list(load_atlas(snakemake.input.atlas).var_names), snakemake.params.organism
+        snakemake.input.gene_sets,
+        list(load_atlas(snakemake.input.atlas).var_names),
+        snakemake.params.organism,
     )
     for note in matched.notes:
         logging.info("note: %s", note)

@@ -128,7 +128,9 @@ def _record(snakemake: Any, script: str, state: str, started: str, seconds: floa
         "inputs": provenance.describe_files(_flat(snakemake.input)),
         "outputs": provenance.describe_files(_flat(snakemake.output)),
     }
-    provenance.write_job_record(snakemake.config["results"], snakemake.rule, dict(snakemake.wildcards.items()), record)
+    provenance.write_job_record(
+        snakemake.config["results"], snakemake.rule, dict(snakemake.wildcards.items()), record
+    )
 
 
 def _flat(files: Any) -> list[str]:
@@ -138,5 +140,3 @@ def _flat(files: Any) -> list[str]:
 def _plain(value: Any) -> Any:
     """A value as JSON gives it back, whatever containers Snakemake used."""
     return json.loads(json.dumps(value, default=str))
-
-
