@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from latentree import provenance
-from latentree.code_hash import code_hash
+from latentree.code_hash import PACKAGE, code_hash, import_closure
 from latentree.errors import InputError
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -123,6 +123,7 @@ def _record(snakemake: Any, script: str, state: str, started: str, seconds: floa
         "seed": snakemake.wildcards.get("seed"),
         "script": Path(script).name,
         "code_sha256": code_hash(script),
+        "modules_outside_code_hash": _modules_outside(script),
         "settings": _plain(dict(snakemake.params.items())),
         "versions": provenance.loaded_versions(),
         "inputs": provenance.describe_files(_flat(snakemake.input)),
@@ -131,6 +132,17 @@ def _record(snakemake: Any, script: str, state: str, started: str, seconds: floa
     provenance.write_job_record(
         snakemake.config["results"], snakemake.rule, dict(snakemake.wildcards.items()), record
     )
+
+
+def _modules_outside(script: str) -> list[str]:
+    """Library files that ran though the static closure does not hold them: there should be none."""
+    known = {str(path) for path in import_closure(script)}
+    loaded = (
+        getattr(module, "__file__", None)
+        for name, module in list(sys.modules.items())
+        if name.partition(".")[0] == PACKAGE
+    )
+    return sorted(file for file in loaded if file and str(Path(file).resolve()) not in known)
 
 
 def _flat(files: Any) -> list[str]:

@@ -1,0 +1,90 @@
+"""What surrounds every rule script: log, exit code, record, and the refusal of a foreign library."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from latentree.errors import InputError
+from latentree.job import refuse_foreign_library
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+
+STAND_IN = """
+import sys
+from types import SimpleNamespace
+sys.path.insert(0, {scripts!r})
+from latentree.job import rule_script
+
+class Named(list):
+    def __init__(self, **named):
+        super().__init__(named.values())
+        self.__dict__.update(named)
+    def items(self):
+        return self.__dict__.items()
+    def get(self, key, default=None):
+        return self.__dict__.get(key, default)
+
+snakemake = SimpleNamespace(
+    log=["log.txt"], threads=1, rule="try", config={{"results": "results"}}, wildcards=Named(seed="7"),
+    params=Named(settings={{"a": 1}}), input=["in.txt"], output=["out.txt"],
+)
+with rule_script(snakemake, {scripts!r} + "/collect_tbr.py"):
+    print("to stdout")
+    {body}
+"""
+
+
+def run(folder, body):
+    (folder / "in.txt").write_text("in")
+    done = subprocess.run(
+        [sys.executable, "-c", STAND_IN.format(scripts=str(SCRIPTS), body=body)],
+        cwd=folder,
+        env={**os.environ, "LATENTREE_RUN": "r"},
+        capture_output=True,
+        text=True,
+    )
+    (record,) = (folder / "results" / "provenance" / "r" / "jobs").glob("*.json")
+    return done, (folder / "log.txt").read_text(), json.loads(record.read_text())
+
+
+def test_success_is_logged_and_recorded(tmp_path):
+    done, log, record = run(tmp_path, "open('out.txt', 'w').write('out')")
+    assert done.returncode == 0
+    assert log == done.stdout == "to stdout\n"
+    assert record["state"] == "success"
+    assert record["seed"] == "7"
+    assert record["settings"] == {"settings": {"a": 1}}
+    assert [file["bytes"] for file in record["inputs"] + record["outputs"]] == [2, 3]
+    assert record["modules_outside_code_hash"] == []
+
+
+def test_bad_input_is_one_message_and_exit_code_2(tmp_path):
+    body = "from latentree.errors import InputError; raise InputError('a.h5ad', 'is empty', 'Give cells')"
+    done, log, record = run(tmp_path, body)
+    assert done.returncode == 2
+    assert done.stderr == "latentree: error: a.h5ad: is empty. Give cells.\n"
+    assert done.stderr in log
+    assert record["state"] == "failure"
+    assert record["outputs"][0]["sha256"] is None
+
+
+def test_a_bug_keeps_its_traceback_and_fails(tmp_path):
+    done, log, record = run(tmp_path, "raise KeyError('bug')")
+    assert done.returncode == 1
+    assert "KeyError: 'bug'" in log
+    assert "Traceback" in done.stderr
+    assert record["state"] == "failure"
+
+
+def test_threads_are_set_before_numpy_is_loaded(tmp_path):
+    body = "import os; assert 'numpy' not in sys.modules; print(os.environ['OMP_NUM_THREADS'])"
+    assert run(tmp_path, body)[1] == "to stdout\n1\n"
+
+
+def test_a_library_from_elsewhere_is_refused(tmp_path):
+    with pytest.raises(InputError, match="is not the library beside the script"):
+        refuse_foreign_library(str(tmp_path / "fit_model.py"))

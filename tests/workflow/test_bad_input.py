@@ -1,0 +1,119 @@
+"""Bad input ends in one message that names it: before any job where possible, else in the job's log."""
+
+import copy
+import hashlib
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import SMALL
+
+
+def small(**atlas):
+    config = {key: copy.deepcopy(SMALL[key]) for key in ("atlases", "preprocess")}
+    config.update(models={"pca": {"n_factors": 2}}, seeds=[0])
+    config["atlases"]["pbmc"].update(atlas)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({**small(), "seed": [1]}, "unknown key 'seed' (nearest: 'seeds')"),
+        ({**small(), "atlases": {"../up": small()["atlases"]["pbmc"]}}, "letters, digits, _ and -"),
+        (small(path="nowhere.h5ad"), "no such file: nowhere.h5ad"),
+        (small(gene_sets=["nowhere.gmt"]), "no such file: nowhere.gmt"),
+        ({**small(), "models": {"pca": {"n_factors": "many"}}}, "models.pca.n_factors"),
+        ({**small(), "tbr": {"regulators": "nowhere.tsv"}}, "tbr.regulators: no such file"),
+    ],
+)
+def test_what_can_be_known_before_any_job_is_said_before_any_job(finished, config, message):
+    done = finished.snakemake("-n", "--configfile", finished.config(config, "bad.yaml"), check=False)
+    assert done.returncode == 1
+    assert message in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def failing_job(checkout, config, rule_log):
+    """Run until a job fails; its log."""
+    done = checkout.snakemake("--configfile", checkout.config(config), check=False)
+    assert done.returncode == 1
+    log = (checkout.root / "results" / "logs" / rule_log).read_text()
+    assert "latentree: error: " in log
+    assert "Traceback" not in log
+    assert log.splitlines()[-1] in done.stdout + done.stderr, "the message also reaches Snakemake's output"
+    return log
+
+
+@pytest.fixture
+def cells():
+    """A tiny atlas of counts with two types."""
+    counts = np.random.default_rng(0).poisson(1.0, size=(60, 30)).astype(np.float32)
+    obs = pd.DataFrame({"type": ["<b>a;b", "CD4+/CD25 T Reg"] * 30}, index=[f"c{i}" for i in range(60)])
+    return ad.AnnData(counts, obs, pd.DataFrame(index=[f"G{i}" for i in range(30)]))
+
+
+def test_a_truncated_file_leaves_nothing_half_written(checkout, cells):
+    cells.write_h5ad(checkout.root / "whole.h5ad")
+    (checkout.root / "cut.h5ad").write_bytes((checkout.root / "whole.h5ad").read_bytes()[:5000])
+    log = failing_job(checkout, small(path="cut.h5ad", cell_type="type"), "pbmc/prepare_atlas.log")
+    assert "cut.h5ad" in log
+    assert not list((checkout.root / "results" / "pbmc").rglob("*.*"))
+    (record,) = (checkout.root / "results" / "provenance").glob("*/run.json")
+    assert '"state": "failure"' in record.read_text()
+
+
+def test_more_factors_than_genes_names_both_numbers(checkout, cells):
+    cells.write_h5ad(checkout.root / "a.h5ad")
+    config = small(path="a.h5ad", cell_type="type", gene_sets=[])
+    config["models"] = {"pca": {"n_factors": 99}}
+    log = failing_job(checkout, config, "pbmc/fit_model/pca.k99.seed0.log")
+    assert "99" in log
+    assert "30" in log
+
+
+def test_cuda_asked_for_and_absent(checkout, cells):
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    cells.write_h5ad(checkout.root / "a.h5ad")
+    config = {**small(path="a.h5ad", cell_type="type", gene_sets=[]), "device": "cuda"}
+    config["models"] = {"vae": {"n_factors": 2, "max_epochs": 1}}
+    assert "cuda" in failing_job(checkout, config, "pbmc/fit_model/vae.k2.seed0.log").lower()
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A local web server over a folder of its own."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *arguments):
+            pass
+
+    folder = tmp_path / "served"
+    folder.mkdir()
+    running = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    threading.Thread(target=running.serve_forever, daemon=True).start()
+    yield folder, f"http://127.0.0.1:{running.server_address[1]}"
+    running.shutdown()
+    running.server_close()
+
+
+def test_a_download_is_checked_and_its_error_shows_both_hashes(checkout, cells, server):
+    folder, address = server
+    cells.write_h5ad(folder / "a.h5ad")
+    right = hashlib.sha256((folder / "a.h5ad").read_bytes()).hexdigest()
+    config = small(path=f"{address}/a.h5ad", sha256="0" * 64, cell_type="type", gene_sets=[])
+    log = failing_job(checkout, config, "pbmc/download_atlas.log")
+    assert right in log
+    assert "0" * 64 in log
+    assert not (checkout.root / "results" / "pbmc" / "source.h5ad").exists()
+
+    config["atlases"]["pbmc"]["sha256"] = right
+    checkout.snakemake("--configfile", checkout.config(config), "results/pbmc/atlas.h5ad")
+    atlas = ad.read_h5ad(checkout.root / "results" / "pbmc" / "atlas.h5ad")
+    assert set(atlas.obs["cell_type"]) == {"<b>a;b", "CD4+/CD25 T Reg"}

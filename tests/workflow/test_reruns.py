@@ -1,0 +1,144 @@
+"""What an edit or a changed setting runs again: what depends on it, and nothing else."""
+
+import copy
+import re
+from modulefinder import ModuleFinder
+
+import pytest
+from conftest import ROOT, SMALL
+
+pytestmark = pytest.mark.xdist_group("finished")
+
+
+def scripts_of_rules() -> dict[str, str]:
+    """Rule name -> script, read from the rule files."""
+    found = {}
+    for file in (ROOT / "workflow" / "rules").glob("*.smk"):
+        for name, body in re.findall(
+            r"rule (\w+)(?: as (?:\w+) with)?:(.*?)(?=\n\s*(?:use )?rule |\Z)", file.read_text(), re.S
+        ):
+            script = re.search(r'code\("(\w+\.py)"\)', body)
+            if script:
+                found[name] = script.group(1)
+    return {**found, "fit_matrix_model": "fit_model.py", "denoise_cells": "denoise_cells.py"}
+
+
+def rules_that_import(module: str) -> set[str]:
+    """Rules whose script reaches a module, by the standard library's modulefinder."""
+    rules = set()
+    for rule, script in scripts_of_rules().items():
+        finder = ModuleFinder(path=[str(ROOT / "scripts")])
+        finder.run_script(str(ROOT / "scripts" / script))
+        if module in finder.modules:
+            rules.add(rule)
+    return rules
+
+
+def downstream_of(rules: set[str], planned: dict[str, int], everything: dict[str, int]) -> None:
+    """The rules themselves must be planned; what else is planned must be allowed to follow from them."""
+    assert rules & set(everything) <= set(planned)
+
+
+@pytest.fixture(scope="module")
+def everything(finished):
+    """All rules of the small run, with their number of jobs."""
+    return finished.planned("--configfile", "my.yaml", "--forceall")
+
+
+@pytest.fixture
+def edited(finished):
+    """Edits a file of the finished checkout for one test."""
+    originals = {}
+
+    def edit(name: str, addition: str = "\n# an edit\n") -> None:
+        path = finished.root / name
+        originals[path] = path.read_bytes() if path.exists() else None
+        path.write_bytes((originals[path] or b"") + addition.encode())
+
+    yield edit
+    for path, content in originals.items():
+        path.unlink() if content is None else path.write_bytes(content)
+
+
+def test_a_second_run_has_nothing_to_do(finished):
+    assert "Nothing to be done" in finished.snakemake("--configfile", "my.yaml").stderr
+
+
+@pytest.mark.parametrize(
+    "module", ["plots.loadings", "enrichment", "tree", "errors", "tbr.study", "magic", "api"]
+)
+def test_editing_a_module_reruns_the_rules_that_import_it(finished, everything, edited, module):
+    path = module.replace(".", "/") + ".py"
+    edited(f"scripts/latentree/{path}")
+    planned = finished.planned("--configfile", "my.yaml")
+    triggered = rules_that_import(f"latentree.{module}") & set(everything)
+    assert triggered, "the test names a module that no rule reaches"
+    reasons = finished.snakemake("-n", "--configfile", "my.yaml").stdout
+    assert rules_with_changed_parameters(reasons) == triggered
+    assert triggered <= set(planned)
+
+
+def rules_with_changed_parameters(output: str) -> set[str]:
+    """Rules that a dry run gives changed parameters as a reason for."""
+    jobs = re.findall(r"rule (\w+):\n(.*?)(?=\n\n|\Z)", output, re.S)
+    return {rule for rule, body in jobs if "Params have changed" in body}
+
+
+def test_a_module_that_nobody_uses_reruns_nothing(finished, edited):
+    edited("scripts/latentree/nobody_uses_this.py", "x = 1\n")
+    assert finished.planned("--configfile", "my.yaml") == {}
+
+
+def changed(**changes):
+    config = copy.deepcopy(SMALL)
+    for key, value in changes.items():
+        place = config
+        *path, last = key.split("__")
+        for part in path:
+            place = place.setdefault(part, {})
+        place[last] = value
+    return config
+
+
+REPORT = {"draw_tables", "write_report"}
+TABLES = {"score_fits", "list_genes", "compare_seeds", "enrich_factors", *REPORT}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"downstream": {"min_set_size": 3}}, {"enrich_factors", "write_report"}),
+        ({"downstream": {"n_top_genes": 20}}, {"enrich_factors", "list_genes", "write_report"}),
+        ({"tbr__penalty": 0.02}, {"fit_tbr", "collect_tbr", *REPORT}),
+        ({"models__sparse_vae__lambda0": 0.5}, {"fit_torch_model", "draw_fit", "draw_training", *TABLES}),
+        ({"models__pca__gene_scaling": 0.5}, {"fit_matrix_model", "draw_fit", *TABLES}),
+        (
+            {"seeds": [0, 1, 2]},
+            {"fit_torch_model", "fit_matrix_model", "denoise_cells", "fit_tbr", "collect_tbr", *TABLES},
+        ),
+        (
+            {"environments__tree__linkage": "average"},
+            {"build_tree", "draw_tree", "fit_tbr", "collect_tbr", *REPORT},
+        ),
+    ],
+)
+def test_a_changed_setting_reruns_what_depends_on_it(finished, changes, expected):
+    assert (
+        set(finished.planned("--configfile", finished.config(changed(**changes), "changed.yaml"))) == expected
+    )
+
+
+def test_a_new_seed_fits_only_that_seed(finished):
+    planned = finished.planned("--configfile", finished.config(changed(seeds=[0, 1, 2]), "changed.yaml"))
+    assert (planned["fit_torch_model"], planned["fit_matrix_model"]) == (1, 1)
+
+
+def test_a_users_config_replaces_the_demos(finished):
+    assert "pbmc68k" not in finished.snakemake("-n", "--forceall", "--configfile", "my.yaml").stdout
+
+
+def test_no_tbr_key_no_tbr_stage(finished):
+    config = {key: value for key, value in SMALL.items() if key != "tbr"}
+    planned = finished.planned("--forceall", "--configfile", finished.config(config, "no_tbr.yaml"))
+    assert not {"fit_tbr", "collect_tbr"} & set(planned)
+    assert "write_report" in planned

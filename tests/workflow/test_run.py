@@ -1,0 +1,181 @@
+"""The small run's files keep the contract of docs/outputs.md, and say how they came about."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pytest
+from conftest import SMALL, copy_of_the_checkout
+
+from latentree.files import read_json, read_table, sha256_of
+
+pytestmark = pytest.mark.xdist_group("finished")
+
+
+@pytest.fixture(scope="module")
+def atlas(finished) -> Path:
+    return finished.root / "results" / "pbmc"
+
+
+def test_every_fit_keeps_the_contract(atlas):
+    files = sorted(atlas.glob("fits/*/k*/seed*/factors.h5ad"))
+    assert len(files) == 4
+    for file in files:
+        model, k = file.parts[-4], int(file.parts[-3][1:])
+        factors = ad.read_h5ad(file)
+        assert factors.obsm[f"X_{model}"].shape == (factors.n_obs, k)
+        assert factors.obsm[f"X_{model}"].dtype == np.float32
+        assert np.isfinite(factors.obsm[f"X_{model}"]).all()
+        loadings = np.asarray(factors.varm[f"{model}_loadings"])
+        assert loadings.shape == (factors.n_vars, k)
+        largest = loadings[np.abs(loadings).argmax(0), np.arange(k)]
+        assert (largest >= 0).all()
+        assert {"cell_type", "split"} <= set(factors.obs)
+        uns = factors.uns["latentree"]
+        assert {"model", "settings_json", "seed", "versions_json", "atlas_sha256", "factors"} <= set(uns)
+        assert uns["atlas_sha256"] == sha256_of(atlas / "atlas.h5ad")
+        assert len(uns["factors"]["alive"]) == k
+
+
+@pytest.mark.parametrize(
+    ("table", "columns"),
+    [
+        ("metrics", "atlas model n_factors seed metric split value"),
+        ("genes", "model n_factors seed factor gene loading inclusion"),
+        (
+            "enrichment",
+            "model n_factors seed factor method gene_set n_overlap n_set n_background odds_ratio p_value q_value genes",
+        ),
+        ("stability", "model n_factors comparison factor agreement"),
+        ("tbr", "estimator phenotype n_latents n_changes seed metric value"),
+    ],
+)
+def test_tables_are_tidy_and_filled(atlas, table, columns):
+    found = read_table(atlas / "tables" / f"{table}.tsv")
+    assert list(found.columns[: len(columns.split())]) == columns.split()
+    assert len(found)
+
+
+def test_scores_come_with_their_references(atlas):
+    metrics = read_table(atlas / "tables" / "metrics.tsv").query("metric == 'accuracy' and split == 'test'")
+    assert {"majority", "chance", "pca", "nmf", "sparse_vae"} <= set(metrics["model"])
+    assert metrics["value"].astype(float).between(0, 1).all()
+    best = metrics.groupby("model")["value"].max()
+    assert best["sparse_vae"] > best["majority"]
+
+
+def test_tbr_scores_come_with_chance_and_floor(atlas):
+    tbr = read_table(atlas / "tables" / "tbr.tsv")
+    assert {"baseline", "two_stage"} == set(tbr["estimator"])
+    assert {"mcc", "mcc_chance", "span_r2", "nmse", "nmse_floor"} <= set(tbr["metric"])
+
+
+def test_report_is_there_and_needs_no_network(atlas):
+    page = (atlas / "report.html").read_text()
+    assert "CD4+/CD25 T Reg" in page
+    assert not re.search(r"""(?:src|href)\s*=\s*["']?(?:https?:)?//""", page)
+
+
+def test_qc_tells_decisions_and_counts(atlas):
+    assert "log" in (atlas / "qc.json").read_text()
+    assert read_json(atlas / "qc.json")
+
+
+def test_a_run_record_is_closed_and_names_every_file_with_its_hash(finished):
+    (file,) = (finished.root / "results" / "provenance").glob("*/run.json")
+    run = read_json(file)
+    assert run["state"] == "success"
+    assert run["config"]["seeds"] == [0, 1]
+    assert "--configfile" in run["command"]
+    outputs = {output["path"]: output["sha256"] for job in run["jobs"] for output in job["outputs"]}
+    for path in (finished.root / "results" / "pbmc").rglob("*"):
+        name = str(path.relative_to(finished.root))
+        if path.is_file():
+            assert outputs[name] == sha256_of(path), name
+    fit = next(job for job in run["jobs"] if job["rule"] == "fit_torch_model")
+    assert fit["seed"] in {"0", "1"}
+    assert fit["settings"]["settings"]["max_epochs"] == 12
+    assert fit["versions"]["torch"]
+    assert fit["peak_memory_mb"] > 50
+
+
+def test_every_module_that_a_job_loaded_is_in_its_static_closure(finished):
+    (file,) = (finished.root / "results" / "provenance").glob("*/run.json")
+    for job in read_json(file)["jobs"]:
+        assert job["modules_outside_code_hash"] == [], job["rule"]
+
+
+@pytest.fixture(scope="module")
+def second(tmp_path_factory):
+    made = copy_of_the_checkout(tmp_path_factory.mktemp("second") / "latentree")
+    config = made.config(SMALL)
+    killed_after_first_checkpoint(made, config)
+    made.snakemake("--unlock", "--configfile", config)
+    made.snakemake("--configfile", config, "--rerun-incomplete")
+    return made
+
+
+def killed_after_first_checkpoint(made, config):
+    """Run until a fit has written a checkpoint, then SIGKILL Snakemake and all its jobs."""
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "snakemake",
+            "--cores",
+            "1",
+            "--configfile",
+            config,
+            "--set-resources",
+            "fit_torch_model:mem_mb=1",
+        ],
+        cwd=made.root,
+        env={**os.environ, "LATENTREE_PAUSE": ""},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 240
+    pattern = "results/pbmc/fits/sparse_vae/k4/seed*/checkpoint/*"
+    while process.poll() is None and time.monotonic() < deadline:
+        if any(file.suffix in {".safetensors", ".json"} for file in made.root.glob(pattern)):
+            break
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_a_killed_run_resumes_and_ends_identical(finished, second):
+    log = "".join(file.read_text() for file in second.root.glob("results/logs/pbmc/fit_model/sparse_vae*"))
+    resumed = re.search(r"resum\w+ from epoch (\d+)", log)
+    assert resumed, log
+    assert int(resumed.group(1)) > 0
+    for pattern in ("tables/*.tsv", "fits/*/k*/seed*/factors.h5ad", "fits/*/k*/seed*/model.safetensors"):
+        files = sorted((finished.root / "results" / "pbmc").glob(pattern))
+        assert files
+        for file in files:
+            name = file.relative_to(finished.root)
+            assert sha256_of(second.root / name) == sha256_of(file), name
+    assert not list(second.root.glob("results/pbmc/fits/*/k*/seed*/checkpoint/*.safetensors"))
+
+
+def test_what_sigkill_left_open_is_assembled(second):
+    runs = [read_json(file) for file in sorted(second.root.glob("results/provenance/*/run.json"))]
+    assert [run["state"] for run in runs][0] == "running"
+    done = subprocess.run(
+        [sys.executable, "-m", "latentree", "record", "results"],
+        cwd=second.root,
+        env={**os.environ, "PYTHONPATH": "scripts"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "closed as interrupted" in done.stdout
+    states = [read_json(file)["state"] for file in sorted(second.root.glob("results/provenance/*/run.json"))]
+    assert states == ["interrupted", "success"]
