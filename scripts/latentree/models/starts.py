@@ -1,0 +1,129 @@
+"""Where a Sparse VAE starts: varimax-rotated probabilistic principal components, or random weights.
+
+Pure numpy; deterministic. The varimax start sees nothing but the covariance of the training cells.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+
+# a noise variance below this share of the gene's variance would let one gene define a factor
+_LEAST_NOISE = 0.05
+
+
+@dataclass(frozen=True)
+class Start:
+    """Starting values of a factor model x = L z + noise.
+
+    Attributes
+    ----------
+    loadings
+        (n_genes, n_factors), in units of x.
+    scores
+        (n_genes, n_factors): ``x @ scores`` is the posterior mean of z.
+    noise_variance
+        (n_genes,), in units of x squared.
+    posterior_variance
+        (n_factors,): variances of z given a cell.
+    """
+
+    loadings: np.ndarray
+    scores: np.ndarray
+    noise_variance: np.ndarray
+    posterior_variance: np.ndarray
+
+
+def varimax(
+    loadings: np.ndarray, kaiser: float = 1.0, n_iterations: int = 500, tol: float = 1e-9
+) -> np.ndarray:
+    """The rotation that maximises the variance of squared loadings (Kaiser 1958).
+
+    Parameters
+    ----------
+    loadings
+        (n_genes, n_factors).
+    kaiser
+        Rows are divided by their length to this power: 1 is Kaiser's normalisation, 0 none.
+    n_iterations, tol
+        Iterations at most; stop when the criterion rises by less than this share.
+
+    Returns
+    -------
+    (n_factors, n_factors), orthogonal.
+    """
+    lengths = np.linalg.norm(loadings, axis=1, keepdims=True)
+    rows = loadings / np.where(lengths > 0, lengths, 1) ** kaiser
+    rotation, criterion = np.eye(loadings.shape[1]), 0.0
+    for _ in range(n_iterations):
+        rotated = rows @ rotation
+        gradient = rows.T @ (rotated**3 - rotated * np.mean(rotated**2, axis=0))
+        left, singular_values, right = np.linalg.svd(gradient)
+        rotation = left @ right
+        if singular_values.sum() <= criterion * (1 + tol):
+            break
+        criterion = singular_values.sum()
+    return rotation
+
+
+def varimax_start(covariance: np.ndarray, n_factors: int, kaiser: float = 1.0) -> Start:
+    """Probabilistic principal components, rotated by varimax, with the posterior scores they imply.
+
+    Loadings are ``V * sqrt(eigenvalue - rest)`` (Tipping and Bishop 1999), ``rest`` being the mean of the
+    eigenvalues left out; each factor points where its squared loadings' sign is positive (skew); a gene's
+    noise is what the loadings leave of its variance.
+
+    Parameters
+    ----------
+    covariance
+        (n_genes, n_genes) of the scaled training values.
+    n_factors
+        At most n_genes.
+    kaiser
+        See :func:`varimax`.
+    """
+    n_genes = len(covariance)
+    eigenvalues, vectors = scipy.linalg.eigh(covariance, subset_by_index=(n_genes - n_factors, n_genes - 1))
+    n_rest = n_genes - n_factors
+    rest = max(np.trace(covariance) - eigenvalues.sum(), 0.0) / n_rest if n_rest else 0.0
+    components = _oriented(vectors) * np.sqrt(np.clip(eigenvalues - rest, 0, None))
+    loadings = components[:, ::-1] @ varimax(components[:, ::-1], kaiser)
+    loadings *= np.where((loadings**3).sum(0) < 0, -1.0, 1.0)
+    variance = np.diag(covariance)
+    noise = np.maximum(variance - (loadings**2).sum(1), _LEAST_NOISE * variance)
+    # a gene that does not vary has no noise to divide by, and no loading either
+    noise = np.where(variance > 0, noise, 1.0)
+    posterior = np.linalg.inv(np.eye(n_factors) + loadings.T @ (loadings / noise[:, None]))
+    return Start(
+        loadings=loadings,
+        scores=(loadings / noise[:, None]) @ posterior,
+        noise_variance=noise,
+        posterior_variance=np.diag(posterior),
+    )
+
+
+def random_start(variance: np.ndarray, n_factors: int, rng: np.random.Generator) -> Start:
+    """The paper's start: standard normal weights, all of a gene's variance taken for noise, no scores.
+
+    Parameters
+    ----------
+    variance
+        (n_genes,) of the scaled training values.
+    n_factors
+        Number of factors.
+    rng
+        Source of the weights.
+    """
+    shape = (len(variance), n_factors)
+    return Start(
+        loadings=rng.standard_normal(shape),
+        scores=np.zeros(shape),
+        noise_variance=np.where(variance > 0, variance, 1.0),
+        posterior_variance=np.ones(n_factors),
+    )
+
+
+def _oriented(vectors: np.ndarray) -> np.ndarray:
+    """Eigenvectors with their largest entry positive: LAPACK's signs differ between builds."""
+    largest = vectors[np.abs(vectors).argmax(0), np.arange(vectors.shape[1])]
+    return vectors * np.where(largest < 0, -1.0, 1.0)
