@@ -138,6 +138,7 @@ _SPARSE_VAE_RECIPES: dict[str, dict[str, Any]] = {
     "robust": {},
     # Moran et al.: hyper-parameters of run_zeisel, objective scaled as the paper writes it
     "paper": {
+        "standardise": False,
         "residual": False,
         "prior": "identity",
         "start": "random",
@@ -169,6 +170,9 @@ class SparseVAESettings(TorchModelSettings):
         "auto", description="gaussian: normal with one noise level per gene; auto chooses it today"
     )
     gene_scaling: float = Field(1.0, ge=0, le=1, description="as in every model; z-scores by default")
+    standardise: bool = Field(
+        True, description="likelihood, W and penalties see genes in units of their sd, whatever gene_scaling"
+    )
     decoder: Literal["mlp", "linear"] = Field("mlp", description="mlp: the paper's shared network")
     residual: bool = Field(True, description="mlp beside a linear path, its heads starting at zero")
     prior: Literal["learned", "identity"] = Field("learned", description="z ~ N(0, C), or N(0, I)")
@@ -220,10 +224,19 @@ class TBRSettings(Settings):
     phi: Literal["auto", "linear", "small", "large"] = Field(
         "auto", description="network from inputs to latents; auto: linear below 5,000 cells, else 256-64"
     )
-    penalty: float = Field(1e-2, ge=0, description="weight of the sum of absolute branch changes")
+    intercept: Literal["none", "global", "environment"] = Field(
+        "global", description="constant of the phenotype: none, one for all, or one for each environment"
+    )
+    penalty: float = Field(
+        1e-2,
+        ge=0,
+        description="weight of the absolute branch changes, per environment; phenotype in units of its sd",
+    )
     learning_rate: float = Field(1e-2, gt=0, description="Adam's step size at its highest (one cycle)")
-    n_steps: int = Field(1500, ge=1, description="steps of the joint fit, or of stage one")
+    n_steps: int = Field(1500, ge=1, description="steps of baseline and joint, or of stage one of two_stage")
     n_finetune_steps: int = Field(500, ge=0, description="joint steps after the rotation of two_stage")
     batch_size: int = Field(512, ge=1, description="cells per step")
-    weight_decay: float = Field(1e-4, ge=0, description="on phi only")
+    weight_decay: float | None = Field(
+        None, ge=0, description="decoupled, on phi only; null: 0.1 below 5,000 training cells, else 0"
+    )
     n_restarts: int = Field(64, ge=1, description="random starts of the rotation search")

@@ -1,0 +1,5 @@
+"""Tree-based regularisation (Layne et al., arXiv 2405.20482): estimators and the study on real cells."""
+
+from latentree.tbr.estimators import Estimator, TBRFit, fit_tbr
+
+__all__ = ["Estimator", "TBRFit", "fit_tbr"]

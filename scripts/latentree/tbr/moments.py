@@ -1,0 +1,82 @@
+"""Second moments of latents and phenotype in every environment, in one pass over the cells."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from latentree.tbr.phi import Phi
+
+_CHUNK = 16384
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over the cells of each environment; all that least squares needs.
+
+    The latents have a constant 1 appended, so that intercepts are weights like the others.
+
+    Parameters
+    ----------
+    gram
+        float64 (n_environments, n_latents + 1, n_latents + 1): sums of z z'.
+    cross
+        float64 (n_environments, n_latents + 1): sums of z y.
+    square
+        float64 (n_environments,): sums of y^2.
+    n_cells
+        float64 (n_environments,).
+    """
+
+    gram: np.ndarray
+    cross: np.ndarray
+    square: np.ndarray
+    n_cells: np.ndarray
+
+    def mse(self, weights: np.ndarray) -> float:
+        """Mean squared error over all cells; weights are (n_environments, n_latents + 1)."""
+        fitted = np.einsum("ei,eij,ej->", weights, self.gram, weights)
+        error = self.square.sum() - 2 * (weights * self.cross).sum() + fitted
+        return float(max(error, 0.0) / self.n_cells.sum())
+
+    def covariance(self) -> np.ndarray:
+        """Covariance of the latents over all cells, (n_latents, n_latents)."""
+        mean_square = self.gram.sum(axis=0) / self.n_cells.sum()
+        mean = mean_square[-1, :-1]
+        covariance: np.ndarray = mean_square[:-1, :-1] - np.outer(mean, mean)
+        return covariance
+
+    def without_intercept(self) -> "Moments":
+        """The same moments for a model whose intercept is 0."""
+        gram, cross = self.gram.copy(), self.cross.copy()
+        gram[:, -1, :-1] = gram[:, :-1, -1] = cross[:, -1] = 0
+        return Moments(gram, cross, self.square, self.n_cells)
+
+
+def collect(
+    phi: Phi, X: np.ndarray, y: np.ndarray, codes: np.ndarray, cells: np.ndarray, n_environments: int
+) -> Moments:
+    """Moments of the cells in one streaming pass.
+
+    Parameters
+    ----------
+    X, y, codes
+        Inputs (n_cells, n_inputs), phenotype (n_cells,), environment number (n_cells,).
+    cells
+        int64: rows that count, ascending so that reading is sequential.
+    """
+    size = phi.layers[-1].out_features + 1
+    # one row per environment: gram flattened, then cross, then square and count
+    sums = np.zeros((n_environments, size * size + size + 2))
+    for start in range(0, len(cells), _CHUNK):
+        rows = cells[start : start + _CHUNK]
+        z = np.concatenate([phi.latents(X[rows]), np.ones((len(rows), 1))], axis=1)
+        target = y[rows].astype(np.float64)[:, None]
+        products = (z[:, :, None] * z[:, None, :]).reshape(len(rows), -1)
+        values = np.concatenate([products, z * target, target**2, np.ones_like(target)], axis=1)
+        member = sparse.csr_matrix(
+            (np.ones(len(rows)), (codes[rows], np.arange(len(rows)))), shape=(n_environments, len(rows))
+        )
+        sums += member @ values
+    gram, cross, square, n_cells = np.split(sums, np.cumsum([size * size, size, 1]), axis=1)
+    return Moments(gram.reshape(-1, size, size), cross, square[:, 0], n_cells[:, 0])

@@ -1,0 +1,89 @@
+"""The network from inputs to latents."""
+
+import math
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+PhiKind = Literal["linear", "small", "large"]
+
+_HIDDEN: dict[PhiKind, tuple[int, ...]] = {"linear": (), "small": (32,), "large": (256, 64)}
+_CHUNK = 16384
+# below this many training cells the paper's network overfits (methods/tbr.md, section 9)
+FEW_CELLS = 5000
+
+
+def phi_kind(kind: Literal["auto", "linear", "small", "large"], n_cells: int) -> PhiKind:
+    """The network that ``auto`` means for so many training cells."""
+    if kind != "auto":
+        return kind
+    return "linear" if n_cells < FEW_CELLS else "large"
+
+
+class Phi(nn.Module):
+    """Latents from inputs: standardise, then a linear map or an MLP with LeakyReLU.
+
+    Parameters
+    ----------
+    kind
+        ``linear``; ``small``: one hidden layer of 32; ``large``: 256 and 64, the paper's.
+    centre, scale
+        float32 (n_inputs,): mean and sd of the inputs over the training cells.
+    n_latents
+        Size of the output.
+    generator
+        Draws the initial weights.
+    """
+
+    centre: Tensor
+    scale: Tensor
+
+    def __init__(
+        self, kind: PhiKind, centre: np.ndarray, scale: np.ndarray, n_latents: int, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.kind: PhiKind = kind
+        self.register_buffer("centre", torch.from_numpy(centre.astype(np.float32)))
+        self.register_buffer("scale", torch.from_numpy(scale.astype(np.float32)))
+        sizes = [len(centre), *_HIDDEN[kind], n_latents]
+        self.layers = nn.ModuleList(
+            _linear(a, b, generator) for a, b in zip(sizes[:-1], sizes[1:], strict=True)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n_cells, n_inputs) to (n_cells, n_latents)."""
+        hidden = (x - self.centre) / self.scale
+        for layer in self.layers[:-1]:
+            hidden = functional.leaky_relu(layer(hidden))
+        out: Tensor = self.layers[-1](hidden)
+        return out
+
+    @torch.no_grad()
+    def mix(self, matrix: np.ndarray) -> None:
+        """Replace the latents z by ``matrix @ z``; matrix is (n_latents, n_latents)."""
+        last = self.layers[-1]
+        product = torch.from_numpy(matrix)
+        last.weight.copy_((product @ last.weight.double()).float())
+        last.bias.copy_((product @ last.bias.double()).float())
+
+    @torch.no_grad()
+    def latents(self, X: np.ndarray) -> np.ndarray:
+        """Latents of any number of cells in chunks, float32 (n_cells, n_latents)."""
+        out = np.empty((X.shape[0], self.layers[-1].out_features), dtype=np.float32)
+        for start in range(0, len(out), _CHUNK):
+            rows = np.ascontiguousarray(X[start : start + _CHUNK], dtype=np.float32)
+            out[start : start + _CHUNK] = self(torch.from_numpy(rows)).numpy()
+        return out
+
+
+def _linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
+    """A layer with torch's usual initial distribution, drawn from our generator."""
+    layer = nn.utils.skip_init(nn.Linear, n_in, n_out)
+    bound = 1 / math.sqrt(n_in)
+    with torch.no_grad():
+        layer.weight.uniform_(-bound, bound, generator=generator)
+        layer.bias.uniform_(-bound, bound, generator=generator)
+    return layer

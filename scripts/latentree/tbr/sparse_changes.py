@@ -1,0 +1,210 @@
+"""Weights of all environments for given latents: sparse changes along the tree, then a refit.
+
+Given the latents, the objective of TBR is convex in the weights (a lasso fused along the tree) and
+needs the second moments only. It is solved by ADMM, which gives exact zeros; the changes that are
+not zero are then refitted without the penalty.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse.linalg import splu
+
+from latentree.tbr.moments import Moments
+from latentree.tbr.structure import Branches
+
+_ITERATIONS = 400
+_TOLERANCE = 1e-4
+_OVER_RELAXATION = 1.6
+# penalties tried where there are validation cells, in units of the one asked for
+_PENALTY_PATH = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1)
+# a sparser solution is taken where its validation error is no more than this much larger
+_TOLERATED = 0.01
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Weights of every node of the reduced tree, float64 (n_nodes, n_latents + 1), intercept last.
+
+    ``penalty`` is the one that chose the changes.
+    """
+
+    weights: np.ndarray
+    penalty: float
+
+    def changes(self, branches: Branches) -> np.ndarray:
+        """Child minus parent, (n_branches, n_latents + 1); exactly 0 where nothing changes."""
+        difference: np.ndarray = self.weights[1:] - self.weights[branches.reduced.parents[1:]]
+        return difference
+
+
+def sparse_solution(
+    moments: Moments, validation: Moments | None, branches: Branches, allowed: np.ndarray, penalty: float
+) -> Solution:
+    """Weights whose changes along the tree are sparse, for latents that stay as they are.
+
+    Parameters
+    ----------
+    moments, validation
+        Second moments of training and validation cells. With validation cells several penalties are
+        tried and the sparsest changes are taken among those that predict these cells about best.
+    allowed
+        bool (n_latents + 1,): what may change along the tree, intercept last. The intercept's
+        changes are not penalised.
+    penalty
+        Weight of the L1 norm of the changes (see :class:`latentree.settings.TBRSettings`).
+    """
+    start = least_squares(moments, branches, allowed)
+    n_branches = branches.reduced.n_nodes - 1
+    if penalty == 0 or n_branches == 0 or not allowed[:-1].any():
+        return start
+    problem = TreeProblem.build(moments, branches)
+    ridge = _ridge(moments, start.weights[branches.nodes])
+    path = [penalty * factor for factor in (_PENALTY_PATH if validation is not None else (1.0,))]
+    found = []
+    for value in path:
+        rates = np.where(allowed, value, np.inf)
+        rates[-1] = 0.0 if allowed[-1] else np.inf
+        changed = problem.sparse_fit(np.tile(rates, (n_branches, 1)), start.weights)
+        found.append(Solution(problem.refit(changed, ridge), value))
+    if validation is None:
+        return found[0]
+    errors = np.array([validation.mse(solution.weights[branches.nodes]) for solution in found])
+    return found[int(np.flatnonzero(errors <= (1 + _TOLERATED) * errors.min())[0])]
+
+
+def least_squares(moments: Moments, branches: Branches, allowed: np.ndarray) -> Solution:
+    """Weights without a penalty; arguments and result as in :func:`sparse_solution`."""
+    problem = TreeProblem.build(moments, branches)
+    changes = np.tile(allowed, (branches.reduced.n_nodes - 1, 1))
+    rough = problem.refit(changes, 1e-3)
+    return Solution(problem.refit(changes, _ridge(moments, rough[branches.nodes])), 0.0)
+
+
+def _ridge(moments: Moments, weights: np.ndarray) -> float:
+    """Ridge of the squared changes that a prior N(0, 1) on them amounts to, at the present error."""
+    return 2 * moments.mse(weights) * len(weights) / float(moments.n_cells.sum())
+
+
+@dataclass(frozen=True)
+class TreeProblem:
+    """Least squares for the weights of all nodes of the tree at once.
+
+    With H block diagonal (twice the mean Gram matrix of an environment, times the number of
+    environments) and b alike, the mean squared error is ``(w' H w / 2 - b' w) / n_environments``
+    up to a constant; w holds the weights of every node, intercept last.
+
+    Parameters
+    ----------
+    hessian
+        CSC (n_nodes * size, n_nodes * size), ``size`` = n_latents + 1.
+    linear
+        (n_nodes * size,).
+    differences
+        CSR (n_branches * size, n_nodes * size): child minus parent.
+    size
+        n_latents + 1.
+    """
+
+    hessian: sparse.csc_matrix
+    linear: np.ndarray
+    differences: sparse.csr_matrix
+    size: int
+    parents: np.ndarray
+
+    @classmethod
+    def build(cls, moments: Moments, branches: Branches) -> "TreeProblem":
+        """The problem of the identified branches."""
+        size = moments.cross.shape[1]
+        n_nodes = branches.reduced.n_nodes
+        unit = 2 * len(branches.nodes) / moments.n_cells.sum()
+        # block structure: environment e sits at rows nodes[e] * size, ...
+        rows = branches.nodes[:, None] * size + np.arange(size)
+        hessian = sparse.csc_matrix(
+            (
+                unit * moments.gram.ravel(),
+                (np.repeat(rows, size, axis=1).ravel(), np.tile(rows, (1, size)).ravel()),
+            ),
+            shape=(n_nodes * size, n_nodes * size),
+        )
+        linear = np.zeros(n_nodes * size)
+        linear[rows] = unit * moments.cross
+        parents = branches.reduced.parents
+        arcs = np.arange(n_nodes - 1)
+        ones = np.ones(n_nodes - 1)
+        incidence = sparse.csr_matrix(
+            (
+                np.concatenate([ones, -ones]),
+                (np.concatenate([arcs, arcs]), np.concatenate([arcs + 1, parents[1:]])),
+            ),
+            shape=(n_nodes - 1, n_nodes),
+        )
+        return cls(hessian, linear, sparse.kron(incidence, sparse.eye(size), format="csr"), size, parents)
+
+    def sparse_fit(self, penalty: np.ndarray, start: np.ndarray) -> np.ndarray:
+        """Minimise the mean squared error plus the penalised L1 norm of the changes.
+
+        Parameters
+        ----------
+        penalty
+            (n_branches, size): infinite where no change is allowed.
+        start
+            (n_nodes, size): weights to start from.
+
+        Returns
+        -------
+        bool (n_branches, size): which changes are not zero.
+        """
+        step = 1.0
+        threshold = penalty.ravel() / step
+        factor = splu((self.hessian + step * (self.differences.T @ self.differences)).tocsc())
+        changes = self.differences @ start.ravel()
+        dual = np.zeros_like(changes)
+        for _ in range(_ITERATIONS):
+            weights = factor.solve(self.linear + step * (self.differences.T @ (changes - dual)))
+            raw = self.differences @ weights
+            relaxed = _OVER_RELAXATION * raw + (1 - _OVER_RELAXATION) * changes
+            before = changes
+            moved = relaxed + dual
+            changes = np.sign(moved) * np.maximum(np.abs(moved) - threshold, 0.0)
+            dual = moved - changes
+            gap = max(np.abs(raw - changes).max(initial=0), np.abs(changes - before).max(initial=0))
+            if gap < _TOLERANCE:
+                break
+        found: np.ndarray = (changes != 0).reshape(-1, self.size)
+        return found
+
+    def refit(self, allowed: np.ndarray, ridge: float) -> np.ndarray:
+        """Least squares for all weights where only the allowed changes may differ from zero.
+
+        Parameters
+        ----------
+        allowed
+            bool (n_branches, size).
+        ridge
+            Small weight of the squared changes, which decides where the cells do not: in
+            environments with fewer cells than latents and at unobserved nodes.
+
+        Returns
+        -------
+        float64 (n_nodes, size); equal to the last bit across a branch without change.
+        """
+        # nodes joined by branches without change share one unknown
+        n_nodes = len(self.parents)
+        group = np.zeros((n_nodes, self.size), dtype=np.int64)
+        fresh = np.cumsum(np.concatenate([np.ones((1, self.size), dtype=bool), allowed]).ravel()) - 1
+        fresh = fresh.reshape(n_nodes, self.size)
+        group[0] = fresh[0]
+        for node in range(1, n_nodes):
+            group[node] = np.where(allowed[node - 1], fresh[node], group[self.parents[node]])
+        n_unknown = int(fresh[-1, -1]) + 1
+        expand = sparse.csr_matrix(
+            (np.ones(group.size), (np.arange(group.size), group.ravel())), shape=(group.size, n_unknown)
+        )
+        curvature = self.hessian + ridge * (self.differences.T @ self.differences)
+        # the last term keeps collinear latents solvable and moves nothing else
+        tiny = 1e-9 * self.hessian.diagonal().max() * sparse.eye(n_unknown)
+        matrix = (expand.T @ curvature @ expand + tiny).tocsc()
+        solution = splu(matrix).solve(expand.T @ self.linear)
+        return (expand @ solution).reshape(n_nodes, self.size)  # type: ignore[no-any-return]

@@ -1,0 +1,241 @@
+"""Adam on the network and the weights of all environments together."""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor, nn
+
+from latentree.tbr.phi import Phi
+from latentree.training import NonFiniteLossError
+
+_CHECK_EVERY = 50
+_WEIGHT_RATE = 3.0  # the weights' learning rate over the network's (methods/tbr.md, section 9)
+
+
+@dataclass(frozen=True)
+class StepData:
+    """The cells of one fit, ready for batches.
+
+    ``X`` (n_cells, n_inputs) float32, ``y`` (n_cells,) float32 in units of its training sd, ``codes``
+    (n_cells,) int64 environment numbers, ``train`` and ``validation`` int64 ascending row numbers.
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    codes: np.ndarray
+    train: np.ndarray
+    validation: np.ndarray
+
+
+class _AncestorSum(torch.autograd.Function):
+    """Sums of the changes on each environment's path, by a sparse product, forwards and backwards."""
+
+    @staticmethod
+    def forward(ctx: Any, changes: Tensor, paths: sparse.csr_matrix, back: sparse.csr_matrix) -> Tensor:
+        ctx.back = back
+        return torch.from_numpy(paths @ changes.detach().numpy())
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return torch.from_numpy(ctx.back @ gradients[0].numpy()), None, None
+
+
+class TreeWeights(nn.Module):
+    """Weights of the environments: the root's plus the changes on the path.
+
+    Parameters
+    ----------
+    paths
+        float32 CSR (n_environments, n_branches), 1 where a branch lies above an environment.
+    root
+        (n_latents,) initial weights of the root.
+    changes
+        (n_branches, n_latents) initial changes.
+    penalty
+        Weight of the L1 norm of the changes per environment.
+    """
+
+    def __init__(
+        self, paths: sparse.csr_matrix, root: np.ndarray, changes: np.ndarray, penalty: float
+    ) -> None:
+        super().__init__()
+        self.root = nn.Parameter(torch.from_numpy(root.astype(np.float32)))
+        self.changes = nn.Parameter(torch.from_numpy(changes.astype(np.float32)))
+        self.paths, self.back = paths, paths.T.tocsr()
+        self.penalty = penalty / paths.shape[0]
+
+    def forward(self) -> Tensor:
+        """(n_environments, n_latents)."""
+        return self.root + _AncestorSum.apply(self.changes, self.paths, self.back)
+
+    def penalised(self) -> Tensor:
+        """The L1 term of the loss."""
+        return self.penalty * self.changes.abs().sum()
+
+
+class FreeWeights(nn.Module):
+    """One unrelated weight vector for each environment, or one for all of them.
+
+    Parameters
+    ----------
+    weights
+        (n_environments, n_latents), or (1, n_latents) shared by all.
+    """
+
+    def __init__(self, weights: np.ndarray) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.from_numpy(weights.astype(np.float32)))
+
+    def forward(self) -> Tensor:
+        """(n_environments, n_latents), or (1, n_latents)."""
+        return self.weights
+
+    def penalised(self) -> Tensor:
+        """No penalty."""
+        return self.weights.new_zeros(())
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A run of Adam steps with a one-cycle learning rate.
+
+    Parameters
+    ----------
+    n_steps, batch_size, learning_rate, weight_decay
+        As in the settings; weight decay acts on phi's matrices only, decoupled from the gradient.
+    stage
+        Name of this run in the history.
+    """
+
+    n_steps: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    stage: str
+
+    def run(
+        self,
+        phi: Phi,
+        weights: TreeWeights | FreeWeights,
+        intercept: nn.Parameter,
+        cells: StepData,
+        generator: torch.Generator,
+    ) -> list[dict[str, Any]]:
+        """Change phi, weights and intercept in place; returns the history, a row per 50 steps.
+
+        The latents are divided by their sd over the batch, because the L1 norm of the changes means
+        nothing while phi can grow and the weights shrink; at the end the sd over the training cells
+        is folded into phi.
+
+        Parameters
+        ----------
+        intercept
+            (1,) or (n_environments,); held fixed where it does not require a gradient.
+
+        Raises
+        ------
+        NonFiniteLossError
+            A part of the loss is no longer finite; the message names it.
+        """
+        optimiser = self._optimiser(phi, weights, intercept)
+        tensors = [torch.from_numpy(values) for values in (cells.X, cells.y, cells.codes)]
+        started = time.process_time(), time.perf_counter()
+        history = []
+        sums = np.zeros(2)
+        counted = 0
+        for step, rows in enumerate(_batches(cells.train, self.batch_size, self.n_steps, generator)):
+            rate = self.learning_rate * one_cycle(step / self.n_steps)
+            for group in optimiser.param_groups:
+                group["lr"] = rate * group["factor"]
+            x, y, codes = (values.index_select(0, rows) for values in tensors)
+            error, penalty = _loss(phi, weights, intercept, x, y, codes)
+            optimiser.zero_grad(set_to_none=True)
+            (error + penalty).backward()
+            optimiser.step()
+            sums += error.item(), penalty.item()
+            counted += 1
+            if counted == _CHECK_EVERY or step == self.n_steps - 1:
+                history.append(self._row(step + 1, sums / counted, rate, started))
+                sums[:], counted = 0, 0
+        fold_scale(phi, cells)
+        return history
+
+    def _optimiser(self, phi: Phi, weights: nn.Module, intercept: nn.Parameter) -> torch.optim.Optimizer:
+        matrices = [p for p in phi.parameters() if p.ndim == 2]
+        offsets = [p for p in phi.parameters() if p.ndim == 1]
+        heads = [*weights.parameters(), *([intercept] if intercept.requires_grad else [])]
+        groups = [
+            {"params": matrices, "factor": 1.0, "weight_decay": self.weight_decay},
+            {"params": offsets, "factor": 1.0, "weight_decay": 0.0},
+            {"params": heads, "factor": _WEIGHT_RATE, "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=self.learning_rate, fused=True)
+
+    def _row(
+        self, step: int, parts: np.ndarray, rate: float, started: tuple[float, float]
+    ) -> dict[str, Any]:
+        for name, value in zip(("phenotype", "changes"), parts, strict=True):
+            if not math.isfinite(value):
+                raise NonFiniteLossError(
+                    f"tbr, stage {self.stage}",
+                    f"the {name} part of the loss is {value} after step {step}",
+                    "Lower learning_rate, or look for extreme values in X and y",
+                )
+        return {
+            "stage": self.stage,
+            "step": step,
+            "phenotype": parts[0],
+            "changes": parts[1],
+            "learning_rate": rate,
+            "cpu_seconds": time.process_time() - started[0],
+            "wall_seconds": time.perf_counter() - started[1],
+        }
+
+
+def _loss(
+    phi: Phi, weights: nn.Module, intercept: Tensor, x: Tensor, y: Tensor, codes: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Mean squared error and penalty of one batch."""
+    z = phi(x)
+    z = z / z.std(dim=0, correction=0).clamp_min(1e-6)
+    table = weights()
+    effects = table[codes] if len(table) > 1 else table
+    offset = intercept[codes] if len(intercept) > 1 else intercept
+    error = (y - (z * effects).sum(dim=1) - offset).square().mean()
+    return error, weights.penalised()  # type: ignore[operator]
+
+
+def one_cycle(progress: float) -> float:
+    """Share of the highest learning rate: up over the first fifth, then down along a cosine."""
+    warm = 0.2
+    if progress < warm:
+        return 0.1 + 0.9 * progress / warm
+    return 0.002 + 0.998 * 0.5 * (1 + math.cos(math.pi * (progress - warm) / (1 - warm)))
+
+
+def fold_scale(phi: Phi, cells: StepData) -> None:
+    """Give the latents unit variance over the training cells."""
+    total, square, count = 0.0, 0.0, 0
+    for start in range(0, len(cells.train), 65536):
+        z = phi.latents(cells.X[cells.train[start : start + 65536]]).astype(np.float64)
+        total, square, count = total + z.sum(axis=0), square + (z**2).sum(axis=0), count + len(z)
+    variance = square / count - (total / count) ** 2
+    phi.mix(np.diag(1 / np.sqrt(np.maximum(variance, 1e-12))))
+
+
+def _batches(rows: np.ndarray, size: int, n_steps: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Batches of ``size`` rows (all where there are fewer), reshuffled after each pass."""
+    source = torch.from_numpy(rows)
+    per_pass = max(1, len(rows) // size)
+    done = 0
+    while done < n_steps:
+        order = source[torch.randperm(len(rows), generator=generator)]
+        for i in range(min(per_pass, n_steps - done)):
+            yield order[i * size : (i + 1) * size]
+        done += per_pass
