@@ -38,22 +38,23 @@ SMALL = {
 }
 
 
+def clean_environment() -> dict[str, str]:
+    """The environment without what an outer run of latentree or pytest may have set."""
+    return {key: value for key, value in os.environ.items() if key not in {"LATENTREE_RUN", "PYTHONPATH"}}
+
+
 @dataclass(frozen=True)
 class Checkout:
     """A copy of the working tree, with Snakemake run in it."""
 
     root: Path
 
-    def snakemake(
-        self, *arguments: str, check: bool = True, **variables: str
-    ) -> subprocess.CompletedProcess[str]:
+    def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run Snakemake in the copy; its output is in the error of a failed check."""
-        environment = {key: value for key, value in os.environ.items() if key != "LATENTREE_RUN"}
-        environment.pop("PYTHONPATH", None)
         done = subprocess.run(
             [sys.executable, "-m", "snakemake", "--cores", "2", *arguments],
             cwd=self.root,
-            env={**environment, **variables},
+            env=clean_environment(),
             capture_output=True,
             text=True,
         )
