@@ -1,0 +1,61 @@
+"""Interpretable, identifiable latent factors for single-cell atlases.
+
+>>> import latentree as lt
+>>> adata = lt.read_atlas("atlas.h5ad", cell_type="cell_type")  # doctest: +SKIP
+>>> fit = lt.fit(adata, "sparse_vae", n_factors=15, seed=0)  # doctest: +SKIP
+
+What is public is loaded when it is first used, so that importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from latentree import metrics, simulate
+    from latentree.api import Fit, fit, load, project
+    from latentree.atlas import read_atlas
+    from latentree.errors import InputError
+    from latentree.tbr import fit_tbr
+    from latentree.tree import Tree
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Fit",
+    "InputError",
+    "Tree",
+    "__version__",
+    "fit",
+    "fit_tbr",
+    "load",
+    "metrics",
+    "project",
+    "read_atlas",
+    "simulate",
+]
+
+# module and attribute; no attribute: the module itself
+_PUBLIC = {
+    "Fit": ("latentree.api", "Fit"),
+    "InputError": ("latentree.errors", "InputError"),
+    "Tree": ("latentree.tree", "Tree"),
+    "fit": ("latentree.api", "fit"),
+    "fit_tbr": ("latentree.tbr", "fit_tbr"),
+    "load": ("latentree.api", "load"),
+    "metrics": ("latentree.metrics", None),
+    "project": ("latentree.api", "project"),
+    "read_atlas": ("latentree.atlas", "read_atlas"),
+    "simulate": ("latentree.simulate", None),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _PUBLIC[name]
+    loaded = import_module(module)
+    return getattr(loaded, attribute) if attribute else loaded
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -117,7 +117,7 @@ class InputScaling:
         cls, data: TrainingData, input: Literal["log", "sqrt"], gene_scaling: float, *, centred: bool = True
     ) -> Self:
         """Learn centre (the mean, or 0) and scale (sd ** gene_scaling) of each gene on the training cells."""
-        mean, variance = _moments(_values(data.x, input), data.train)
+        mean, variance = column_moments(_values(data.x, input), data.train)
         sd = np.sqrt(variance)
         scale = np.where(sd > 1e-8, sd, 1.0) ** gene_scaling
         centre = mean if centred else np.zeros_like(mean)
@@ -298,7 +298,7 @@ def _values(x: Matrix, input: Literal["log", "sqrt"]) -> Matrix:
     return sparse.csr_matrix((roots, x.indices, x.indptr), shape=x.shape)
 
 
-def _moments(values: Matrix, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def column_moments(values: Matrix, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance (ddof 0) of each column over some rows, float64, without a dense copy."""
     if not isinstance(values, np.ndarray):
         # weights of 0 and 1 spare a copy of the training rows

@@ -1,0 +1,269 @@
+"""From an AnnData to what a model is fitted on or applied to, checked."""
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import anndata
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from latentree.errors import InputError, listed
+from latentree.models.base import Matrix, TrainingData
+from latentree.seeds import derive_seed
+
+SPLITS = ("train", "validation", "test")
+VALIDATION_FRACTION = 0.1
+LEAST_SHARE_MATCHED = 0.1
+"""Fewer of the fit's genes than this and a projection says nothing about the cells."""
+
+LARGEST_LOG_CP10K = np.log1p(1e4)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingInput:
+    """What one fit sees of an AnnData.
+
+    Parameters
+    ----------
+    data
+        x (n_cells, n_genes) of all cells and the modelled genes, with the rows to train and validate on.
+    obs
+        cell_type (where the AnnData has it) and split of all cells.
+    genes
+        Names of the modelled genes.
+    scale
+        "log1p_cp10k", "as_found" or, of an AnnData that did not come from ``read_atlas``, "as_given".
+    """
+
+    data: TrainingData
+    obs: pd.DataFrame
+    genes: pd.Index
+    scale: str
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits that have cells, in the order train, validation, test."""
+        return [split for split in SPLITS if len(self.rows(split))]
+
+    def rows(self, split: str) -> np.ndarray:
+        """int64 row numbers of the cells of one split."""
+        return np.flatnonzero(self.obs["split"].to_numpy() == split)
+
+    def sha256(self) -> str:
+        """Hash of values, genes, cells and split: whatever of the data a fit depends on."""
+        digest = hashlib.sha256()
+        x = self.data.x
+        for array in [x] if isinstance(x, np.ndarray) else [x.data, x.indices, x.indptr]:
+            digest.update(np.ascontiguousarray(array).data)
+        for names in (self.genes, self.obs.index, self.obs["split"]):
+            digest.update("\x1f".join(str(name) for name in names).encode())
+        return digest.hexdigest()
+
+
+def training_input(adata: anndata.AnnData, seed: int) -> TrainingInput:
+    """Check an AnnData and take out what a fit sees.
+
+    Parameters
+    ----------
+    seed
+        Of the cells split off for validation, where ``obs["split"]`` is absent.
+
+    Raises
+    ------
+    InputError
+        No values, values that are not finite, names twice, no gene or no cell to train on, a strange split.
+    """
+    _require_anndata(adata)
+    modelled = _modelled_genes(adata)
+    x = _matrix(adata, modelled)
+    obs = pd.DataFrame(index=adata.obs_names.copy())
+    if "cell_type" in adata.obs:
+        obs["cell_type"] = adata.obs["cell_type"]
+    obs["split"] = _split(adata, seed)
+    train = np.flatnonzero(obs["split"].to_numpy() == "train")
+    validation = np.flatnonzero(obs["split"].to_numpy() == "validation")
+    return TrainingInput(
+        TrainingData(x, train, validation), obs, adata.var_names[modelled], _scale(adata) or "as_given"
+    )
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Other cells in the genes of a fit.
+
+    Parameters
+    ----------
+    x
+        (n_cells, n_matched) values of the genes that both have, on the scale of the fit.
+    places
+        (n_matched,) places of these genes among the fit's.
+    mean
+        (n_genes,) values of genes that are missing.
+    missing
+        Names of the fit's genes that the cells lack.
+    """
+
+    x: Matrix
+    places: np.ndarray
+    mean: np.ndarray
+    missing: list[str]
+
+    def dense(self, rows: slice) -> np.ndarray:
+        """Some cells in all genes of the fit, float32 (n_rows, n_genes)."""
+        cells = self.x[rows]
+        dense = np.tile(self.mean.astype(np.float32), (cells.shape[0], 1))
+        dense[:, self.places] = cells if isinstance(cells, np.ndarray) else cells.toarray()
+        return dense
+
+    def facts(self) -> dict[str, Any]:
+        """For uns: how many genes were matched, and which were not."""
+        return {
+            "n_genes_matched": len(self.places),
+            "n_genes_missing": len(self.missing),
+            "missing_genes": np.array(self.missing, dtype=object),
+        }
+
+
+def projection_input(adata: anndata.AnnData, genes: pd.Index, scale: str, mean: np.ndarray) -> Projection:
+    """Match other cells to a fit's genes and bring them to its scale.
+
+    Parameters
+    ----------
+    genes
+        Names of the fit's genes.
+    scale
+        Scale of the fit, see :class:`TrainingInput`.
+    mean
+        (n_genes,) the fit's training mean.
+
+    Raises
+    ------
+    InputError
+        Values that are not finite, names twice, too few genes in common, or another scale.
+    """
+    _require_anndata(adata)
+    found = adata.var_names.get_indexer(genes)
+    places = np.flatnonzero(found >= 0)
+    if len(places) < max(1, LEAST_SHARE_MATCHED * len(genes)):
+        raise InputError(
+            "adata.var_names",
+            f"only {len(places)} of the fit's {len(genes)} genes are there (the fit's: {listed(genes, 3)}; "
+            f"these: {listed(adata.var_names, 3)})",
+            "Use the same kind of gene names (symbols or Ensembl ids, the same organism and case)",
+        )
+    missing = [str(gene) for gene in genes[found < 0]]
+    if missing:
+        logger.warning(
+            "%d of the fit's %d genes are missing and set to their training mean: %s",
+            len(missing),
+            len(genes),
+            listed(missing),
+        )
+    x = _on_scale(adata, _matrix(adata, found[places]), scale)
+    return Projection(x, places, mean, missing)
+
+
+def _on_scale(adata: anndata.AnnData, x: Matrix, scale: str) -> Matrix:
+    """x (n_cells, n_matched) on the scale of the fit: counts are normalised where the fit's were."""
+    if scale != "log1p_cp10k" or _scale(adata) == scale:
+        return x
+    stored = x if isinstance(x, np.ndarray) else x.data
+    if stored.size and stored.min() < 0:
+        raise InputError(
+            "adata.X",
+            f"values are negative (lowest {stored.min():g}), but the fit is on log1p of counts per 10k",
+            "Give counts, or log1p of counts per 10k",
+        )
+    if (stored == np.floor(stored)).all():
+        return _log_cp10k(adata, x)
+    if stored.max(initial=0) > LARGEST_LOG_CP10K + 1e-3:
+        raise InputError(
+            "adata.X",
+            f"values reach {stored.max():g} and are no counts, but log1p of counts per 10k ends at "
+            f"{LARGEST_LOG_CP10K:.3g}",
+            "Give counts, or log1p of counts per 10k",
+        )
+    return x
+
+
+def _log_cp10k(adata: anndata.AnnData, counts: Matrix) -> Matrix:
+    """log1p of counts per 10,000 of each cell's library."""
+    if "library_size" in adata.obs:
+        library = adata.obs["library_size"].to_numpy(dtype=np.float64)
+    else:
+        library = np.asarray(adata.X.sum(axis=1), dtype=np.float64).ravel()
+    factor = np.divide(1e4, library, out=np.zeros_like(library), where=library > 0).astype(np.float32)
+    if isinstance(counts, np.ndarray):
+        return np.log1p(counts * factor[:, None])
+    return (sparse.diags_array(factor) @ counts).log1p().tocsr()
+
+
+def _require_anndata(adata: anndata.AnnData) -> None:
+    if not isinstance(adata, anndata.AnnData):
+        raise InputError("adata", f"is a {type(adata).__name__}, not an AnnData", "Use anndata.read_h5ad")
+    if adata.X is None:
+        raise InputError("adata.X", "is None", "Put the expression values into X")
+    if adata.n_obs == 0:
+        raise InputError("adata", "has no cells", "Give an AnnData with cells")
+    twice = adata.var_names[adata.var_names.duplicated()].unique()
+    if len(twice):
+        raise InputError(
+            "adata.var_names", f"{len(twice)} gene names occur twice: {listed(twice, 5)}", "Make them unique"
+        )
+
+
+def _modelled_genes(adata: anndata.AnnData) -> np.ndarray:
+    """int64 column numbers of the genes to model."""
+    if "modelled" not in adata.var:
+        chosen = np.arange(adata.n_vars)
+    else:
+        chosen = np.flatnonzero(adata.var["modelled"].to_numpy(dtype=bool))
+    if len(chosen) == 0:
+        raise InputError('adata.var["modelled"]', f"marks none of {adata.n_vars} genes", "Mark some genes")
+    return chosen
+
+
+def _matrix(adata: anndata.AnnData, columns: np.ndarray) -> Matrix:
+    """Some columns of X as CSR or dense float32, finite."""
+    x = adata.X if np.array_equal(columns, np.arange(adata.n_vars)) else adata[:, columns].X
+    if sparse.issparse(x):
+        x = sparse.csr_matrix(x, dtype=np.float32)
+        x.sort_indices()
+    else:
+        x = np.ascontiguousarray(x, dtype=np.float32)
+    stored = x if isinstance(x, np.ndarray) else x.data
+    n_broken = int((~np.isfinite(stored)).sum())
+    if n_broken:
+        raise InputError(
+            "adata.X", f"{n_broken} values are NaN or infinite", "Remove these cells or genes, or impute"
+        )
+    return x
+
+
+def _split(adata: anndata.AnnData, seed: int) -> pd.Categorical:
+    """train/validation/test of each cell: as found, or a tenth split off for validation."""
+    if "split" in adata.obs:
+        labels = adata.obs["split"].astype(str).to_numpy()
+        strange = sorted(set(labels) - set(SPLITS))
+        if strange:
+            raise InputError(
+                'adata.obs["split"]', f"has values {listed(strange)}", f"Use only {listed(SPLITS)}"
+            )
+        if "train" not in labels:
+            raise InputError('adata.obs["split"]', "marks no cell 'train'", "Mark the cells to train on")
+    else:
+        labels = np.full(adata.n_obs, "train", dtype=object)
+        order = np.random.default_rng(derive_seed(seed, "validation split")).permutation(adata.n_obs)
+        labels[order[: int(VALIDATION_FRACTION * adata.n_obs)]] = "validation"
+    return pd.Categorical(labels, categories=[split for split in SPLITS if split in set(labels)])
+
+
+def _scale(adata: anndata.AnnData) -> str | None:
+    """The scale that ``read_atlas`` noted, if it did."""
+    noted = adata.uns.get("latentree", {}).get("scale")
+    return None if noted is None else str(noted)
