@@ -22,5 +22,6 @@ with rule_script(snakemake, __file__):
         device=snakemake.params.device,
         threads=snakemake.threads,
         checkpoint=folder / "checkpoint",
+        atlas_sha256=sha256_of(snakemake.input.atlas),
     )
     result.save(folder)

@@ -10,7 +10,8 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import SMALL
+
+from workflow_harness import SMALL
 
 
 def small(**atlas):

@@ -2,10 +2,11 @@
 
 import copy
 import re
-from modulefinder import ModuleFinder
 
 import pytest
-from conftest import ROOT, SMALL
+
+from closure_oracle import reached_modules, scripts_as_they_run
+from workflow_harness import ROOT, SMALL
 
 pytestmark = pytest.mark.xdist_group("finished")
 
@@ -21,15 +22,12 @@ def scripts_of_rules() -> dict[str, str]:
     return {**found, "fit_matrix_model": "fit_model.py", "denoise_cells": "denoise_cells.py"}
 
 
-def rules_that_import(module: str) -> set[str]:
+@pytest.fixture(scope="module")
+def rules_that_import(tmp_path_factory):
     """Rules whose script reaches a module, by the standard library's modulefinder."""
-    rules = set()
-    for rule, script in scripts_of_rules().items():
-        finder = ModuleFinder(path=[str(ROOT / "scripts")])
-        finder.run_script(str(ROOT / "scripts" / script))
-        if module in finder.modules:
-            rules.add(rule)
-    return rules
+    scripts = scripts_as_they_run(tmp_path_factory.mktemp("scripts"))
+    reached = {rule: reached_modules(script, scripts) for rule, script in scripts_of_rules().items()}
+    return lambda module: {rule for rule, modules in reached.items() if module in modules}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +58,9 @@ def test_a_second_run_has_nothing_to_do(finished):
 @pytest.mark.parametrize(
     "module", ["plots.loadings", "enrichment", "tree", "errors", "tbr.study", "magic", "api"]
 )
-def test_editing_a_module_reruns_the_rules_that_import_it(finished, everything, edited, module):
+def test_editing_a_module_reruns_the_rules_that_import_it(
+    finished, everything, edited, rules_that_import, module
+):
     path = module.replace(".", "/") + ".py"
     edited(f"scripts/latentree/{path}")
     planned = finished.planned("--configfile", "my.yaml")

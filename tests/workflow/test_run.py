@@ -11,9 +11,9 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pytest
-from conftest import SMALL, clean_environment, copy_of_the_checkout
 
 from latentree.files import read_json, read_table, sha256_of
+from workflow_harness import SMALL, clean_environment, copy_of_the_checkout
 
 pytestmark = pytest.mark.xdist_group("finished")
 
