@@ -1,19 +1,22 @@
 """The modelled genes, chosen on training cells only."""
 
-import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
-import anndata
 import numpy as np
+import pandas as pd
 from scipy import sparse
 
+from latentree.atlas.filtering import cells_per_gene, row_blocks
 from latentree.errors import InputError
 
-Flavour = Literal["seurat_v3", "seurat"]
+SPANS = (0.3, 0.5, 0.8)
+"""Shares of the genes that the trend's local regression sees: Seurat's, then wider where it fails."""
 
-_SPANS = (0.3, 0.5, 0.8)
-"""Shares of the genes that the trend's local fit sees: scanpy's, then wider where it fails."""
+_N_BINS = 20
+
+Change = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""New values from values and their genes, both (n_values,)."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +62,16 @@ def choose_genes(
 
     Notes
     -----
-    scanpy's ``highly_variable_genes``: Stuart et al., Cell 177:1888 (2019) and Satija et al.,
-    Nat Biotechnol 33:495 (2015).
+    The same choice as scanpy's ``highly_variable_genes`` (Stuart et al., Cell 177:1888, 2019; Satija et
+    al., Nat Biotechnol 33:495, 2015), in blocks of cells: scanpy copies the matrix two or three times.
     """
     if selection == "seurat_v3" and counts is None:
         raise InputError(
             where, "is seurat_v3, which needs counts, and the atlas has none", "Use auto, seurat or all"
         )
-    expressed = _expressed(log_values, training)
+    cells = np.zeros(log_values.shape[0], dtype=bool)
+    cells[training] = True
+    expressed = cells_per_gene(log_values, cells) > 0
     if selection == "all":
         return GeneChoice(expressed, "all")
     if n_genes >= expressed.sum():
@@ -74,63 +79,96 @@ def choose_genes(
             f"All {int(expressed.sum())} expressed genes are modelled: no more than the {n_genes} asked for."
         )
         return GeneChoice(expressed, "all", (note,))
-    if counts is not None and selection in ("auto", "seurat_v3"):
-        found = _seurat_v3(counts[training], expressed, n_genes)
-        if found is not None:
-            return found
-        note = "seurat_v3 could not fit the trend of variance on mean; seurat on log values chose instead."
-        return GeneChoice(_seurat(log_values[training], expressed, n_genes), "seurat", (note,))
-    return GeneChoice(_seurat(log_values[training], expressed, n_genes), "seurat")
-
-
-def _expressed(values: sparse.csr_matrix, training: np.ndarray) -> np.ndarray:
-    seen = np.zeros(values.shape[1], dtype=bool)
-    for row in training:
-        seen[values.indices[values.indptr[row] : values.indptr[row + 1]]] = True
-    return seen
-
-
-def _seurat_v3(counts: sparse.csr_matrix, expressed: np.ndarray, n_genes: int) -> GeneChoice | None:
-    """None where the local regression fails with every span, as it does on few or much alike genes."""
-    for span in _SPANS:
+    if counts is None or selection == "seurat":
+        return GeneChoice(_largest(normalised_dispersions(log_values, cells), expressed, n_genes), "seurat")
+    for span in SPANS:
         try:
-            score = _score(counts, "seurat_v3", n_genes, span)
+            score = normalised_variances(counts, cells, span)
         except ValueError:  # what scikit-misc raises for "svddc failed" and its like
             continue
         if np.isfinite(score[expressed]).all():
-            notes = (
-                (f"seurat_v3 needed a span of {span} instead of {_SPANS[0]}.",) if span != _SPANS[0] else ()
-            )
+            notes = (f"seurat_v3 needed a span of {span} instead of {SPANS[0]}.",) if span != SPANS[0] else ()
             return GeneChoice(_largest(score, expressed, n_genes), "seurat_v3", notes)
-    return None
+    note = "seurat_v3 could not fit the trend of variance on mean; seurat on log values chose instead."
+    score = normalised_dispersions(log_values, cells)
+    return GeneChoice(_largest(score, expressed, n_genes), "seurat", (note,))
 
 
-def _seurat(log_values: sparse.csr_matrix, expressed: np.ndarray, n_genes: int) -> np.ndarray:
-    return _largest(_score(log_values, "seurat", n_genes), expressed, n_genes)
+def normalised_variances(counts: sparse.csr_matrix, cells: np.ndarray, span: float) -> np.ndarray:
+    """Seurat v3's score: each gene's variance after scaling by the trend and clipping, (n_genes,).
+
+    ``counts`` (n_cells, n_genes), ``cells`` (n_cells,) bool. The trend is a local regression of
+    log10 variance on log10 mean that sees the share ``span`` of the genes.
+
+    Raises
+    ------
+    ValueError
+        The local regression failed, as it does on few or much alike genes.
+    """
+    from skmisc.loess import loess  # the choice on logarithms works without it
+
+    n = int(cells.sum())
+    mean, variance = _mean_and_variance(counts, cells)
+    varies = variance > 0
+    trend = np.zeros(len(mean))
+    fit = loess(np.log10(mean[varies]), np.log10(variance[varies]), span=span, degree=2)
+    fit.fit()
+    trend[varies] = fit.outputs.fitted_values
+    sd = np.sqrt(10**trend)
+    largest = sd * np.sqrt(n) + mean
+    total, squares = _sums(counts, cells, lambda values, genes: np.minimum(values, largest[genes]))
+    return (n * mean**2 + squares - 2 * total * mean) / ((n - 1) * sd**2)
 
 
-def _score(values: sparse.csr_matrix, flavour: Flavour, n_genes: int, span: float = _SPANS[0]) -> np.ndarray:
-    """scanpy's normalised variance or dispersion of each gene, (n_genes,)."""
-    import scanpy as sc  # slow to import
+def normalised_dispersions(log_values: sparse.csr_matrix, cells: np.ndarray) -> np.ndarray:
+    """Seurat's score: log dispersion, standardised among genes of like mean, (n_genes,).
 
-    column = {"seurat_v3": "variances_norm", "seurat": "dispersions_norm"}[flavour]
-    with warnings.catch_warnings():
-        # it warns of what is handled here: constant genes and empty bins
-        warnings.simplefilter("ignore")
-        table = sc.pp.highly_variable_genes(
-            anndata.AnnData(values),
-            flavor=flavour,
-            n_top_genes=n_genes,
-            span=span,
-            check_values=False,
-            inplace=False,
-        )
-    return table[column].to_numpy(dtype=np.float64)
+    ``log_values`` (n_cells, n_genes) natural logarithms of 1 + x, ``cells`` (n_cells,) bool. NaN for a
+    gene that does not vary.
+    """
+    mean, variance = _mean_and_variance(log_values, cells, lambda values, genes: np.expm1(values))
+    mean[mean == 0] = 1e-12
+    with np.errstate(divide="ignore"):
+        dispersion = np.log(variance / mean)
+    dispersion[~np.isfinite(dispersion)] = np.nan
+    table = pd.DataFrame({"dispersion": dispersion, "bin": pd.cut(np.log1p(mean), bins=_N_BINS)})
+    bins = table.groupby("bin", observed=True)["dispersion"]
+    average, spread = bins.transform("mean"), bins.transform("std")
+    # a gene alone in its bin has no spread to be measured by; its score is 1, as in Seurat
+    score = (table["dispersion"] - average) / spread
+    return score.where(spread.notna(), table["dispersion"] / average).to_numpy()
+
+
+def _mean_and_variance(
+    values: sparse.csr_matrix, cells: np.ndarray, change: Change | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance (n - 1) of each gene over ``cells``, zeros included, (n_genes,) each."""
+    n = int(cells.sum())
+    total, squares = _sums(values, cells, change)
+    mean = total / n
+    return mean, np.maximum(squares - n * mean**2, 0) / max(1, n - 1)
+
+
+def _sums(
+    values: sparse.csr_matrix, cells: np.ndarray, change: Change | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of each gene's changed values and of their squares over ``cells``, (n_genes,) each."""
+    n_genes = values.shape[1]
+    total, squares = np.zeros(n_genes), np.zeros(n_genes)
+    for _, stored, row_of in row_blocks(values):
+        taken = cells[row_of]
+        genes = values.indices[stored][taken]
+        found = values.data[stored][taken].astype(np.float64)
+        if change is not None:
+            found = change(found, genes)
+        total += np.bincount(genes, weights=found, minlength=n_genes)
+        squares += np.bincount(genes, weights=found**2, minlength=n_genes)
+    return total, squares
 
 
 def _largest(score: np.ndarray, allowed: np.ndarray, n_genes: int) -> np.ndarray:
-    """The allowed genes with the largest scores, (n_genes,) bool; the earlier of equal ones."""
-    ranked = np.where(allowed, np.nan_to_num(score, nan=-np.inf, posinf=np.inf, neginf=-np.inf), -np.inf)
+    """The allowed genes with the largest scores, (n_genes,) bool; the earlier of equal ones, NaN last."""
+    ranked = np.where(np.isnan(score), -np.inf, score)
     order = np.lexsort((np.arange(len(score)), -ranked, ~allowed))
     chosen = np.zeros(len(score), dtype=bool)
     chosen[order[:n_genes]] = True
