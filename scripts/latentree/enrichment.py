@@ -30,8 +30,8 @@ def over_representation(
     """Test every gene set for over-representation among the active genes of every factor of one fit.
 
     One-sided hypergeometric test (Fisher's exact test) against the background. Sets are cut to the background
-    before their size is judged. q-values are Benjamini-Hochberg over all pairs of a factor with active genes and
-    a tested set, those without overlap (p = 1) counted in, although they have no row.
+    before their size is judged. q-values are Benjamini-Hochberg over all pairs of a factor with active
+    genes and a tested set, those without overlap (p = 1) counted in, although they have no row.
 
     Parameters
     ----------
@@ -46,10 +46,10 @@ def over_representation(
 
     Returns
     -------
-    One row per factor and set that share a gene, factors in the order given, within a factor by p-value and set
-    name. Columns: factor, method (``ora``), gene_set, n_overlap, n_set (in the background), n_background,
-    odds_ratio (0.5 added to each of the four counts, so that it is finite; Haldane-Anscombe), p_value, q_value,
-    genes (those shared, in the background's order, joined by ``;``).
+    One row per factor and set that share a gene, factors in the order given, within a factor by p-value
+    and set name. Columns: factor, method (``ora``), gene_set, n_overlap, n_set (in the background),
+    n_background, odds_ratio (0.5 added to each of the four counts, so that it is finite;
+    Haldane-Anscombe), p_value, q_value, genes (those shared, in the background's order, joined by ``;``).
     """
     index = {gene: i for i, gene in enumerate(dict.fromkeys(background))}
     members = {name: {index[gene] for gene in genes if gene in index} for name, genes in sets.items()}
@@ -80,9 +80,9 @@ def _one_factor(
 ) -> pd.DataFrame:
     """gseapy's test of one factor: gene_set, n_overlap, n_set, odds_ratio, p_value, genes (indices).
 
-    gseapy gets tokens for genes and sets instead of their names: it changes the case of queries by a rule of its
-    own (C1orf43 would be lost), joins genes by ``;``, takes all-digit names for Entrez ids and looks sets that
-    are strings up on its server.
+    gseapy gets tokens for genes and sets instead of their names: it changes the case of queries by a rule
+    of its own (C1orf43 would be lost), joins genes by ``;``, takes all-digit names for Entrez ids and
+    looks sets that are strings up on its server.
     """
     import gseapy
 

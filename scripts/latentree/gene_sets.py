@@ -1,7 +1,7 @@
 """Gene sets from GMT files, matched to the genes of an atlas.
 
-A GMT line is ``set name <tab> description <tab> gene <tab> gene ...``. Symbols are compared as they are within
-one organism and by upper case between mouse and human, which maps most one-to-one orthologues.
+A GMT line is ``set name <tab> description <tab> gene <tab> gene ...``. Symbols are compared as they are
+within one organism and by upper case between mouse and human, which maps most one-to-one orthologues.
 """
 
 import gzip
@@ -62,8 +62,8 @@ class MatchedSets:
 def read_gmt(path: str | Path) -> GeneSets:
     """Read a GMT file, gzipped or not.
 
-    A set that is there twice with the same genes is kept once; with other genes it is kept as ``name [2]``. Sets
-    without genes are left out. Both are noted.
+    A set that is there twice with the same genes is kept once; with other genes it is kept as ``name
+    [2]``. Sets without genes are left out. Both are noted.
 
     Raises
     ------
@@ -116,8 +116,8 @@ def match(gene_sets: GeneSets, genes: Sequence[str], organism: str) -> MatchedSe
     Raises
     ------
     InputError
-        Where one side has Ensembl ids and the other symbols, and where an atlas shares no gene with sets of its
-        own organism. Between organisms, no shared gene is a note and an empty result.
+        Where one side has Ensembl ids and the other symbols, and where an atlas shares no gene with sets
+        of its own organism. Between organisms, no shared gene is a note and an empty result.
     """
     _same_kind_of_names(gene_sets, genes)
     theirs = gene_sets.organism
@@ -136,8 +136,8 @@ def match(gene_sets: GeneSets, genes: Sequence[str], organism: str) -> MatchedSe
     if crossed:
         n_found = len({gene for found in matched.values() for gene in found})
         notes.append(
-            f"{gene_sets.file}: the sets hold {theirs} symbols and the atlas is {organism}; symbols were mapped by "
-            f"upper case, {n_found} of the atlas's {len(rank)} genes are in some set"
+            f"{gene_sets.file}: the sets hold {theirs} symbols and the atlas is {organism}; symbols were "
+            f"mapped by upper case, {n_found} of the atlas's {len(rank)} genes are in some set"
         )
         if not matched:
             notes.append(f"{gene_sets.file}: no gene is shared with the atlas, so nothing is tested")
@@ -212,7 +212,7 @@ def _free_name(name: str, taken: dict[str, tuple[str, ...]]) -> str:
 
 
 def _organism_by_case(symbols: Iterable[str]) -> str | None:
-    """Organism by the case of most symbols; None where neither spelling is that of most, or for Ensembl ids."""
+    """Organism by the case of most symbols; None where most have neither spelling or are Ensembl ids."""
     words = [
         symbol for symbol in symbols if any(c.isalpha() for c in symbol) and not _ENSEMBL.fullmatch(symbol)
     ]
@@ -257,10 +257,10 @@ def _no_overlap(gene_sets: GeneSets, genes: Sequence[str], organism: str) -> Inp
     looks = _organism_by_case(genes)
     remedy = "Give gene sets of the same organism and the same kind of gene names"
     if looks is not None and looks != organism:
-        remedy = f"The atlas's genes look like {looks} symbols: set its key organism to {looks}, or mend their names"
+        remedy = f"The atlas's genes look like {looks} symbols: set its key organism to {looks}"
     return InputError(
         gene_sets.file,
-        f"none of the atlas's {len(genes)} genes ({listed(genes, 3)}) is among the {len(members)} genes of the "
-        f"{len(gene_sets.sets)} sets ({listed(members, 3)}); organism: {organism}",
+        f"none of the atlas's {len(genes)} genes ({listed(genes, 3)}) is among the {len(members)} genes of "
+        f"the {len(gene_sets.sets)} sets ({listed(members, 3)}); organism: {organism}",
         remedy,
     )

@@ -49,8 +49,8 @@ class LoadedFit:
     loadings
         Shape (n_genes, n_factors).
     inclusion
-        Inclusion probabilities, shape (n_genes, n_factors), or None: a model that has them is sparse, its zeros
-        mean that the gene is not in the factor.
+        Inclusion probabilities, shape (n_genes, n_factors), or None: a model that has them is sparse, its
+        zeros mean that the gene is not in the factor.
     alive
         Which factors are in use, bool array of shape (n_factors,).
     summary
@@ -103,8 +103,8 @@ class LoadedFit:
     def active_genes(self, factor: int, n_top_genes: int) -> np.ndarray:
         """Indices of a factor's active genes by decreasing |loading|; equal ones in the genes' order.
 
-        A sparse model's are those with a loading other than zero, another model's the ``n_top_genes`` largest.
-        A dead factor has none.
+        A sparse model's are those with a loading other than zero, another model's the ``n_top_genes``
+        largest. A dead factor has none.
         """
         if not self.alive[factor]:
             return np.zeros(0, dtype=np.int64)
@@ -141,15 +141,16 @@ def metrics_table(
         Fits of that atlas.
     reference
         Called with a model (pca, nmf), n_factors and seed where such a fit is not among ``fits``; None: those
-        rows are left out. A reference that the data do not admit (:class:`InputError`) is left out and logged.
+        rows are left out. A reference that the data do not admit (:class:`InputError`) is left out and
+        logged.
 
     Returns
     -------
-    Columns ``METRICS_COLUMNS``. Metrics (split): accuracy, balanced_accuracy, ari, nmi (test); r2, r2_scaled (as
-    the fit recorded them); hoyer, zeros (share of loadings that are exactly zero), active_genes (mean number of
-    loadings other than zero per live factor), alive_factors (none). What cannot be computed, such as an accuracy
-    without test cells, has no row. Rows of majority and chance have n_factors 0 and seed ``none``, because they
-    depend on neither.
+    Columns ``METRICS_COLUMNS``. Metrics (split): accuracy, balanced_accuracy, ari, nmi (test); r2,
+    r2_scaled (as the fit recorded them); hoyer, zeros (share of loadings that are exactly zero),
+    active_genes (mean number of loadings other than zero per live factor), alive_factors (none). What
+    cannot be computed, such as an accuracy without test cells, has no row. Rows of majority and chance
+    have n_factors 0 and seed ``none``, because they depend on neither.
     """
     everything = [*fits, *(_missing_references(fits, reference) if reference else [])]
     rows = [
@@ -225,14 +226,15 @@ def enrichment_table(
 
 
 def stability_table(fits: Sequence[LoadedFit]) -> pd.DataFrame:
-    """Agreement of each model's factors between seeds: |Pearson correlation| of matched factors on test cells.
+    """Agreement of factors between seeds: |Pearson correlation| of matched factors on test cells.
 
     Returns
     -------
-    Columns ``STABILITY_COLUMNS``, comparison ``seeds``. The row of a factor is the mean over the other seeds of its
-    correlation with its partner there; factors are those of ``reference_seed``, the lowest seed, dead ones left
-    out. Row ``all`` is the mean over all ``n_pairs`` pairs of seeds of their mean matched correlation
-    (:func:`latentree.metrics.matched_correlation` says how dead factors count). A model with one seed has no rows.
+    Columns ``STABILITY_COLUMNS``, comparison ``seeds``. The row of a factor is the mean over the other
+    seeds of its correlation with its partner there; factors are those of ``reference_seed``, the lowest
+    seed, dead ones left out. Row ``all`` is the mean over all ``n_pairs`` pairs of seeds of their mean
+    matched correlation (:func:`latentree.metrics.matched_correlation` says how dead factors count). A
+    model with one seed has no rows.
     """
     rows: list[tuple[Any, ...]] = []
     of_seeds = [fit for fit in _sorted(fits) if isinstance(fit.seed, int)]
@@ -245,11 +247,11 @@ def stability_table(fits: Sequence[LoadedFit]) -> pd.DataFrame:
         overall = float(np.mean([pair.mean for pair in pairs.values()]))
         per_factor = np.mean([pairs[0, j].per_factor for j in range(1, len(same))], axis=0)
         first = same[0].seed
-        found = [
-            ("all", overall, len(pairs)),
-            *zip(same[0].factor_names, per_factor, [len(same) - 1] * n_factors),
+        rows.append((model, n_factors, "seeds", "all", overall, len(pairs), first))
+        rows += [
+            (model, n_factors, "seeds", name, value, len(same) - 1, first)
+            for name, value in zip(same[0].factor_names, per_factor, strict=True)
         ]
-        rows += [(model, n_factors, "seeds", name, value, n, first) for name, value, n in found]
     return pd.DataFrame([row for row in rows if np.isfinite(row[4])], columns=STABILITY_COLUMNS)
 
 

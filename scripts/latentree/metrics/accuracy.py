@@ -119,8 +119,8 @@ def majority_reference(train_types: ArrayLike, test_types: ArrayLike) -> tuple[f
 def chance_reference(train_types: ArrayLike, test_types: ArrayLike) -> tuple[float, float]:
     """Expected accuracy and balanced accuracy of drawing types by their frequency among the training cells.
 
-    A test cell of type c is guessed with probability p(c), so the expectations are the means of p over the test
-    cells and over the test cells' types.
+    A test cell of type c is guessed with probability p(c), so the expectations are the means of p over
+    the test cells and over the test cells' types.
 
     Parameters
     ----------

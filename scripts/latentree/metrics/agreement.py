@@ -15,8 +15,8 @@ class MatchedCorrelation:
     Attributes
     ----------
     per_factor
-        |Pearson correlation| of each factor of the first fit with its partner, shape (n_factors_a,): 0 for a live
-        factor without a partner, nan for a dead one.
+        |Pearson correlation| of each factor of the first fit with its partner, shape (n_factors_a,): 0
+        for a live factor without a partner, nan for a dead one.
     partner
         The partner's index in the second fit, shape (n_factors_a,); -1 where there is none.
     mean
@@ -35,18 +35,19 @@ def matched_correlation(
     alive_a: np.ndarray | None = None,
     alive_b: np.ndarray | None = None,
 ) -> MatchedCorrelation:
-    """Match the factors of two fits one to one by the largest sum of |Pearson correlations| of the cells' scores.
+    """Match factors of two fits one to one by the largest sum of |Pearson correlations| of cell scores.
 
-    Dead factors are left out. A factor that is dead in both fits says nothing about agreement and does not count;
-    a live factor that finds no partner, because the other fit has fewer live ones, counts as 0.
+    Dead factors are left out. A factor that is dead in both fits says nothing about agreement and does
+    not count; a live factor that finds no partner, because the other fit has fewer live ones, counts as
+    0.
 
     Parameters
     ----------
     latents_a, latents_b
         Scores of the same cells, shape (n_cells, n_factors_a) and (n_cells, n_factors_b).
     alive_a, alive_b
-        Which factors are alive, bool arrays of shape (n_factors_a,) and (n_factors_b,); None: all. A factor that
-        does not vary over the cells correlates 0 with everything.
+        Which factors are alive, bool arrays of shape (n_factors_a,) and (n_factors_b,); None: all. A
+        factor that does not vary over the cells correlates 0 with everything.
     """
     n_a, n_b = latents_a.shape[1], latents_b.shape[1]
     live_a = np.arange(n_a) if alive_a is None else np.flatnonzero(alive_a)

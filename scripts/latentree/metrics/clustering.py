@@ -33,7 +33,7 @@ def cluster_cells(latents: np.ndarray, n_clusters: int, seed: int = 0) -> np.nda
 
 
 def ari(labels: ArrayLike, clusters: ArrayLike) -> float:
-    """Adjusted Rand index (Hubert and Arabie, J. Classif. 2:193, 1985): 1 for the same partition, 0 by chance.
+    """Adjusted Rand index (Hubert and Arabie, J. Classif. 2:193, 1985): 1 for equal partitions, 0 by chance.
 
     Parameters
     ----------

@@ -28,7 +28,7 @@ def squared_errors(
     -------
     Sum over cells and genes of the squared error, of the reconstruction and of ``centre``.
     """
-    values = np.asarray(x.toarray() if sp.issparse(x) else x, dtype=np.float64)
+    values = np.asarray(x if isinstance(x, np.ndarray) else x.toarray(), dtype=np.float64)
     weight = np.ones(values.shape[1])
     if scale is not None:
         variance = np.asarray(scale, dtype=np.float64) ** 2
@@ -46,8 +46,8 @@ def held_out_r2(
 ) -> float:
     """1 - squared error of the reconstruction / squared error of the training mean, over cells and genes.
 
-    1 is perfect, 0 is no better than the mean of the training cells; below 0 is worse than that. Parameters as in
-    :func:`squared_errors`; nan where ``x`` equals the mean.
+    1 is perfect, 0 is no better than the mean of the training cells; below 0 is worse than that.
+    Parameters as in :func:`squared_errors`; nan where ``x`` equals the mean.
     """
     residual, total = squared_errors(x, reconstruction, centre, scale)
     return 1.0 - residual / total if total > 0 else float("nan")

@@ -6,8 +6,8 @@ import numpy as np
 def hoyer(loadings: np.ndarray) -> float:
     """Hoyer's sparsity of the factors' loadings (J. Mach. Learn. Res. 5:1457, 2004), averaged over factors.
 
-    For one factor ``(sqrt(n_genes) - l1 / l2) / (sqrt(n_genes) - 1)``: 1 where one gene is loaded, 0 where all
-    genes are loaded equally. It does not depend on the loadings' scale.
+    For one factor ``(sqrt(n_genes) - l1 / l2) / (sqrt(n_genes) - 1)``: 1 where one gene is loaded, 0
+    where all genes are loaded equally. It does not depend on the loadings' scale.
 
     Parameters
     ----------
