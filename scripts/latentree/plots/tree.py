@@ -1,0 +1,144 @@
+"""The tree of cell types: leaves to the right, branch lengths along the axis where all are known."""
+
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.textpath import TextPath
+
+from latentree.plots.style import COLOURS, GREY, drawing, new_figure, save
+from latentree.tree import Tree
+
+_TREE_INCHES = 4.6
+_LEAF_INCHES = 0.21
+_LABEL_POINTS = 8.5
+_NODE_POINTS = 6.0
+_INK = "#333333"
+
+
+def draw_tree(
+    tree: Tree,
+    path: str | Path,
+    *,
+    n_cells: Mapping[str, int] | None = None,
+    title: str | None = None,
+) -> None:
+    """Draw a rooted tree.
+
+    Parameters
+    ----------
+    tree
+        Drawn with its branch lengths, or with aligned leaves where any length is unknown.
+    path
+        SVG (or PNG) to write.
+    n_cells
+        Cells of each type by its name, written beside it. Internal nodes with cells get a large name
+        too, because they are types; the names of other internal nodes are small.
+    title
+        Above the tree.
+    """
+    counts = n_cells or {}
+    x, by_length = _depths(tree)
+    y = _heights(tree)
+    labels = [_label(name, counts) for name in tree.names]
+    leaf_width = max(_inches(labels[i], _LABEL_POINTS) for i in np.flatnonzero(tree.is_leaf))
+    n_leaves = int(tree.is_leaf.sum())
+    with drawing():
+        figure = new_figure(_TREE_INCHES + leaf_width + 0.4, max(1.4, _LEAF_INCHES * n_leaves + 0.9))
+        axes = figure.add_subplot()
+        _draw_branches(axes, tree, x, y)
+        _write_names(axes, tree, x, y, labels, counts)
+        _frame(axes, x, y, leaf_width, by_length)
+        if title:
+            axes.set_title(textwrap.fill(title, 90))
+        save(figure, path)
+
+
+def _depths(tree: Tree) -> tuple[np.ndarray, bool]:
+    """(n_nodes,) distance from the root, and whether it is made of branch lengths."""
+    if tree.has_lengths and tree.branch_lengths.sum() > 0:
+        depth = np.zeros(tree.n_nodes)
+        for node in range(1, tree.n_nodes):
+            depth[node] = depth[tree.parents[node]] + tree.branch_lengths[node]
+        return depth, True
+    # aligned leaves: a node stands as far left as the longest way down from it has branches
+    levels = np.zeros(tree.n_nodes)
+    for node in range(tree.n_nodes - 1, 0, -1):
+        parent = tree.parents[node]
+        levels[parent] = max(levels[parent], levels[node] + 1)
+    return levels[0] - levels, False
+
+
+def _heights(tree: Tree) -> np.ndarray:
+    """(n_nodes,) rows: leaves 0, 1, ... from the top, parents in the middle of their children."""
+    order = np.cumsum(tree.is_leaf) - 1.0
+    lowest, highest = order.copy(), order.copy()
+    lowest[~tree.is_leaf], highest[~tree.is_leaf] = np.inf, -np.inf
+    y = order.copy()
+    for node in range(tree.n_nodes - 1, -1, -1):
+        if not tree.is_leaf[node]:
+            y[node] = (lowest[node] + highest[node]) / 2
+        parent = tree.parents[node]
+        if parent >= 0:
+            lowest[parent] = min(lowest[parent], y[node])
+            highest[parent] = max(highest[parent], y[node])
+    return y
+
+
+def _draw_branches(axes: Axes, tree: Tree, x: np.ndarray, y: np.ndarray) -> None:
+    above = tree.parents[1:]
+    axes.hlines(y[1:], x[above], x[1:], color=_INK, linewidth=1.1)
+    axes.vlines(x[above], np.minimum(y[above], y[1:]), np.maximum(y[above], y[1:]), color=_INK, linewidth=1.1)
+
+
+def _write_names(
+    axes: Axes, tree: Tree, x: np.ndarray, y: np.ndarray, labels: list[str], counts: Mapping[str, int]
+) -> None:
+    for node, name in enumerate(tree.names):
+        is_type = bool(tree.is_leaf[node]) or counts.get(name, 0) > 0
+        if is_type:
+            axes.plot(x[node], y[node], "o", color=COLOURS[0], markersize=3.5, zorder=3)
+        if tree.is_leaf[node]:
+            shift, align, across = (5.0, 0.0), "left", "center_baseline"
+        else:
+            shift, align, across = (-2.0, 1.5), "right", "bottom"
+        axes.annotate(
+            labels[node],
+            (x[node], y[node]),
+            xytext=shift,
+            textcoords="offset points",
+            ha=align,
+            va=across,
+            fontsize=_LABEL_POINTS if is_type else _NODE_POINTS,
+            color="black" if is_type else GREY,
+        )
+
+
+def _frame(axes: Axes, x: np.ndarray, y: np.ndarray, leaf_width: float, by_length: bool) -> None:
+    longest = x.max() or 1.0
+    # the names stand inside the axes, so their room is part of its range
+    room = longest * (leaf_width + 0.15) / _TREE_INCHES
+    axes.set_xlim(-0.03 * longest, longest + room)
+    axes.set_ylim(y.max() + 0.7, -0.9)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    if not by_length:
+        axes.set_xticks([])
+        axes.spines["bottom"].set_visible(False)
+        return
+    axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= longest * 1.001])
+    axes.spines["bottom"].set_bounds(0, longest)
+    axes.set_xlabel("distance from the root (branch lengths)", loc="left")
+
+
+def _label(name: str, counts: Mapping[str, int]) -> str:
+    """The whole name on one line, with its cells."""
+    line = " ".join(name.split()) or repr(name)
+    return f"{line} ({counts[name]:,})" if counts.get(name, 0) > 0 else line
+
+
+def _inches(text: str, points: float) -> float:
+    # TextPath reads "$" as formulas; two of the wrong letters do not matter for a width
+    return float(TextPath((0, 0), text.replace("$", "S"), size=points).get_extents().width) / 72
