@@ -1,0 +1,53 @@
+"""The few counts of qc.json that head the page."""
+
+from collections.abc import Mapping
+from typing import Any
+
+_SCALES = {
+    "log1p_cp10k": "log1p of counts per 10,000",
+    "as_found": "the atlas's own values, taken as they are (it has no counts)",
+}
+
+
+def facts(qc: Mapping[str, Any]) -> dict[str, str]:
+    """Cells, genes, types and values of the atlas in words; what qc.json does not say is left out."""
+    found = {
+        "organism": _at(qc, "organism"),
+        "cells": _kept(qc, "cells") + _split_words(_at(qc, "split", "n_cells")),
+        "genes": _kept(qc, "genes") + _with(", {:,} modelled", _at(qc, "gene_selection", "n_modelled")),
+        "cell types": _types(_at(qc, "cell_types")),
+        "values": _SCALES.get(str(_at(qc, "scale", "x")), ""),
+    }
+    return {name: str(value) for name, value in found.items() if value}
+
+
+def n_test_cells(qc: Mapping[str, Any]) -> int | None:
+    """Number of test cells; None where qc.json does not say."""
+    count = _at(qc, "split", "n_cells", "test")
+    return None if count is None else int(count)
+
+
+def _at(value: Any, *path: str) -> Any:
+    """The value at a place in nested mappings, or None."""
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _with(words: str, count: Any) -> str:
+    return "" if count is None else words.format(count)
+
+
+def _kept(qc: Mapping[str, Any], what: str) -> str:
+    kept, n_found = _at(qc, what, "n_kept"), _at(qc, what, "n_found")
+    return _with("{:,}", kept) + ("" if kept == n_found else _with(" of {:,} found", n_found))
+
+
+def _split_words(sizes: Mapping[str, int] | None) -> str:
+    return "" if not sizes else ": " + ", ".join(f"{count:,} {name}" for name, count in sizes.items())
+
+
+def _types(rows: list[Mapping[str, Any]] | None) -> str:
+    return (
+        "" if not rows else f"{len(rows)}: " + ", ".join(f"{r['cell_type']} ({r['n_cells']:,})" for r in rows)
+    )

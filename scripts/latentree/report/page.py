@@ -1,0 +1,207 @@
+"""report.html: everything about one atlas in one file that needs no other."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from latentree.files import write_text
+from latentree.report.facts import facts
+from latentree.report.inputs import Inputs, read_inputs
+from latentree.report.tables import (
+    FactorRow,
+    factor_rows,
+    remarks,
+    score_table,
+    stability_table,
+    tbr_table,
+)
+from latentree.report.verdicts import verdicts
+
+TEMPLATES = Path(__file__).resolve().parent / "templates"
+"""Folder of the page's templates: what the page depends on beside Python modules."""
+
+_MODEL_WORDS = {
+    "sparse_vae": "Sparse VAE: every gene depends on few factors; loadings with exact zeros.",
+    "vae": "Variational autoencoder: loadings are slopes of its decoder, none exactly zero.",
+    "nmf": "Non-negative matrix factorisation.",
+    "pca": "Principal component analysis; the reference.",
+    "ica": "Independent component analysis (FastICA).",
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure: its data URI, what it shows in words (alt), and the caption below it."""
+
+    uri: str
+    alt: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class FitSection:
+    """One model with one number of factors, as its first seed found it."""
+
+    anchor: str
+    model: str
+    n_factors: int
+    words: str
+    remarks: tuple[str, ...]
+    pictures: tuple[Picture, ...]
+    factors: tuple[FactorRow, ...]
+
+
+def write_report(
+    results: Path,
+    atlas_name: str,
+    config: Mapping[str, Any],
+    output: Path,
+    versions: Mapping[str, str],
+    run: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the page of one atlas.
+
+    Parameters
+    ----------
+    results
+        Folder of the atlas: tables/, qc.json, figures/*.svg, fits/*/k*/seed*/fit.json.
+    atlas_name
+        Its name in the config.
+    config
+        The resolved config.
+    output
+        The HTML file; written whole or not at all.
+    versions
+        Versions of the software by name.
+    run
+        More about the run, printed as it is: command, commit, host.
+
+    Raises
+    ------
+    InputError
+        A table that every run writes is missing.
+    """
+    inputs = read_inputs(Path(results), with_tbr=bool(config.get("tbr")))
+    write_text(render(inputs, atlas_name, config, versions, run or {}), output)
+
+
+def render(
+    inputs: Inputs,
+    atlas_name: str,
+    config: Mapping[str, Any],
+    versions: Mapping[str, str],
+    run: Mapping[str, Any],
+) -> str:
+    """The page's HTML; the same inputs give the same text."""
+    first_seed = _first_seed(config)
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    tbr = inputs.tbr
+    return environment.get_template("report.html.j2").render(
+        atlas_name=atlas_name,
+        atlas=config.get("atlases", {}).get(atlas_name, {}),
+        seeds=config.get("seeds", []),
+        first_seed=first_seed,
+        verdicts=verdicts(inputs, config, first_seed),
+        facts=facts(inputs.qc),
+        tree=_picture(
+            inputs, "tree.svg", "Tree of the cell types.", "Tree of the cell types (environments)."
+        ),
+        scores=score_table(inputs.metrics),
+        scores_remarks=remarks(inputs.metrics),
+        scores_picture=_picture(
+            inputs,
+            "scores.svg",
+            "Accuracy of every model on test cells beside majority and chance; numbers in the table.",
+            "Dots are seeds, bars are means.",
+        ),
+        stability=stability_table(inputs.stability),
+        stability_picture=_picture(
+            inputs,
+            "stability.svg",
+            "Agreement of matched factors between fits; numbers in the table.",
+            "Dots are factors, bars are means.",
+        ),
+        fits=[
+            _fit_section(inputs, i, model, k, first_seed)
+            for i, (model, k) in enumerate(inputs.fits(first_seed))
+        ],
+        enrichment_tested=not inputs.enrichment.empty,
+        tbr=None if tbr is None else tbr_table(tbr),
+        tbr_remarks=[] if tbr is None else remarks(tbr),
+        tbr_picture=_picture(
+            inputs,
+            "tbr.svg",
+            "MCC, span R² and NMSE of the estimators beside their references; numbers in the table.",
+            "Marks are seeds; grey lines are the reference levels.",
+        ),
+        qc=inputs.qc,
+        settings=yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=90),
+        versions=versions,
+        run=run,
+    )
+
+
+def _first_seed(config: Mapping[str, Any]) -> int:
+    seeds = config.get("seeds") or [0]
+    return int(seeds[0])
+
+
+def _picture(inputs: Inputs, name: str, alt: str, caption: str) -> Picture | None:
+    uri = inputs.pictures.get(name)
+    return None if uri is None else Picture(uri, alt, caption)
+
+
+def _fit_section(inputs: Inputs, number: int, model: str, n_factors: int, seed: int) -> FitSection:
+    """Pictures and factors of one fit."""
+    fit = f"{model}, k = {n_factors}"
+    pictures = [
+        _picture(
+            inputs,
+            f"embedding_{model}_k{n_factors}.svg",
+            f"t-SNE of the latents of {fit}, cells coloured and numbered by cell type.",
+            "t-SNE of the latents, each scaled to unit variance; distances between groups mean little.",
+        ),
+        _picture(
+            inputs,
+            f"loadings_{model}_k{n_factors}.svg",
+            f"Heat map of the top genes of every factor of {fit}; the table below names them.",
+            "Top genes (rows) of all factors (columns); white is zero.",
+        ),
+        _picture(
+            inputs,
+            f"training_{model}_k{n_factors}.svg",
+            f"Training curves of {fit}: parts of the loss against the epoch.",
+            "Training: the loss by its parts, per epoch.",
+        ),
+    ]
+    summaries = {
+        s: summary for (m, k, s), summary in inputs.summaries.items() if (m, k) == (model, n_factors)
+    }
+    return FitSection(
+        anchor=f"fit-{number + 1}",
+        model=model,
+        n_factors=n_factors,
+        words=_MODEL_WORDS.get(model, ""),
+        remarks=_notes(summaries, seed),
+        pictures=tuple(picture for picture in pictures if picture is not None),
+        factors=factor_rows(inputs.genes, inputs.enrichment, model, n_factors, seed),
+    )
+
+
+def _notes(summaries: Mapping[int, Mapping[str, Any]], first_seed: int) -> tuple[str, ...]:
+    """What the seeds' fit.json say that a reader must know."""
+    notes = [str(note) for note in summaries.get(first_seed, {}).get("notes", [])]
+    stopped = [str(seed) for seed, summary in summaries.items() if summary.get("converged") is False]
+    if stopped:
+        notes.insert(0, f"Not converged within its epochs or iterations: seed {', '.join(stopped)}.")
+    return tuple(notes)

@@ -1,0 +1,212 @@
+"""Tables as they are shown: few columns, rounded, with their reference rows."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pandas as pd
+
+from latentree.report.verdicts import SIGNIFICANT
+
+_NO_VALUE = "–"
+_SCORES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "ari": "ARI",
+    "nmi": "NMI",
+    "r2": "R², held out",
+    "r2_scaled": "R², genes scaled",
+    "hoyer": "Hoyer sparsity",
+    "zeros": "exact zeros",
+    "active_genes": "active genes",
+    "alive_factors": "alive factors",
+}
+_WHOLE = ("active_genes", "alive_factors")
+_REFERENCES = {"majority": "majority (reference)", "chance": "chance (reference)"}
+_TBR_METRICS = {
+    "mcc": "MCC",
+    "mcc_chance": "MCC, chance",
+    "mcc_chance_95": "chance, 95th percentile",
+    "span_r2": "span R²",
+    "nmse": "NMSE",
+    "nmse_baseline": "NMSE, baseline",
+    "nmse_floor": "NMSE, noise floor",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text: the first ``n_labels`` columns of each row name it, the others hold values."""
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    n_labels: int = 1
+
+
+@dataclass(frozen=True)
+class FactorRow:
+    """One factor: its genes by weight and the sets that name it."""
+
+    name: str
+    n_genes: str
+    genes: tuple[tuple[str, str], ...]  # gene, sign-bearing loading
+    n_more_genes: int
+    sets: tuple[tuple[str, str], ...]  # set, "q = ..., 5 of 12 genes"
+    n_more_sets: int
+    note: str
+
+
+def mean_and_sd(values: pd.Series, digits: int = 3) -> str:
+    """``0.912 ± 0.004`` over seeds; without ± where all values are the same, a dash for none."""
+    values = values.dropna()
+    if values.empty:
+        return _NO_VALUE
+    text = f"{values.mean():.{digits}f}"
+    return text if values.nunique() == 1 else f"{text} ± {values.std(ddof=1):.{digits}f}"
+
+
+def score_table(metrics: pd.DataFrame) -> Table:
+    """Every model and reference by every metric, on test cells where a split applies."""
+    shown = metrics[metrics["split"].isin(["test", "none"]) & metrics["metric"].isin(list(_SCORES))]
+    columns = [name for name in _SCORES if (shown["metric"] == name).any()]
+    groups = list(shown.groupby(["model", "n_factors"], sort=False))
+    groups.sort(key=lambda item: item[0][0] in _REFERENCES)
+    rows = []
+    for (model, k), mine in groups:
+        cells = [
+            mean_and_sd(mine.loc[mine["metric"] == name, "value"], 1 if name in _WHOLE else 3)
+            for name in columns
+        ]
+        name = str(model)
+        rows.append((_REFERENCES.get(name, name), _NO_VALUE if name in _REFERENCES else str(k), *cells))
+    return Table(
+        "Scores on test cells, mean ± sd over seeds; no ± where there is one seed or all give the same. "
+        "PCA, NMF, majority and chance are the references.",
+        ("model", "k", *(_SCORES[name] for name in columns)),
+        tuple(rows),
+        n_labels=2,
+    )
+
+
+def stability_table(stability: pd.DataFrame) -> Table:
+    """Mean and lowest agreement of matched factors, per model and comparison."""
+    rows = []
+    for (model, k, comparison), mine in stability.groupby(["model", "n_factors", "comparison"], sort=False):
+        overall = mine["factor"].astype(str) == "all"
+        factors = mine.loc[~overall].dropna(subset="agreement").sort_values("agreement", kind="stable")
+        lowest = _NO_VALUE
+        if len(factors):
+            lowest = f"{factors['agreement'].iloc[0]:.3f} ({factors['factor'].iloc[0]})"
+        mean = mean_and_sd(mine.loc[overall, "agreement"])
+        rows.append((str(model), str(k), str(comparison), mean, lowest))
+    return Table(
+        "Agreement of matched factors, |correlation| of their values over cells.",
+        ("model", "k", "between", "mean", "lowest factor"),
+        tuple(rows),
+        n_labels=3,
+    )
+
+
+def tbr_table(tbr: pd.DataFrame) -> Table:
+    """Every estimator by every metric, with the reference levels as columns of their own."""
+    columns = [name for name in _TBR_METRICS if (tbr["metric"] == name).any()]
+    rows = []
+    for (n_latents, n_changes), kind in tbr[tbr["metric"].isin(columns)].groupby(
+        ["n_latents", "n_changes"], sort=False
+    ):
+        for estimator, mine in kind.groupby("estimator", sort=False):
+            cells = [mean_and_sd(mine.loc[mine["metric"] == name, "value"]) for name in columns]
+            rows.append((str(n_latents), str(n_changes), str(estimator), *cells))
+    return Table(
+        "Tree-based regularisation on test cells, mean ± sd over seeds.",
+        ("latents", "changes per branch", "estimator", *(_TBR_METRICS[name] for name in columns)),
+        tuple(rows),
+        n_labels=3,
+    )
+
+
+def remarks(table: pd.DataFrame) -> list[str]:
+    """Every note of a table once, after what TBR's latents and inputs were."""
+    said = []
+    for column, words in {"latent_source": "Latents: {}", "input_source": "Inputs: {}", "note": "{}"}.items():
+        if column in table:
+            said += [words.format(text) for text in _distinct(table[column])]
+    return said
+
+
+def factor_rows(
+    genes: pd.DataFrame,
+    enrichment: pd.DataFrame,
+    model: str,
+    n_factors: int,
+    seed: int,
+    *,
+    n_genes: int = 12,
+    n_sets: int = 4,
+) -> tuple[FactorRow, ...]:
+    """The factors of one fit, f1 first, those without any gene included."""
+    mine = _of_fit(genes, model, n_factors, seed)
+    mine = mine[mine["loading"] != 0]
+    # models without exact zeros list their largest loadings only, whose number means nothing
+    counted = "inclusion" in mine and (mine["inclusion"].astype(str) != "").any()
+    tested = _of_fit(enrichment, model, n_factors, seed)
+    rows = []
+    for name in (f"f{i + 1}" for i in range(n_factors)):
+        own = mine[mine["factor"] == name]
+        own = own.reindex(own["loading"].abs().sort_values(ascending=False, kind="stable").index)
+        sets = tested[(tested["factor"] == name) & (tested["q_value"] < SIGNIFICANT)]
+        sets = sets.sort_values(["q_value", "p_value", "gene_set"], kind="stable")
+        rows.append(
+            FactorRow(
+                name=name,
+                n_genes=str(len(own)) if counted or own.empty else _NO_VALUE,
+                genes=tuple((str(g), _signed(v)) for g, v in _pairs(own.head(n_genes), "gene", "loading")),
+                n_more_genes=max(0, len(own) - n_genes) if counted else 0,
+                sets=tuple(_described(row) for _, row in sets.head(n_sets).iterrows()),
+                n_more_sets=max(0, len(sets) - n_sets),
+                note=_note(own.empty, sets.empty, not enrichment.empty),
+            )
+        )
+    return tuple(rows)
+
+
+def _note(no_genes: bool, no_sets: bool, tested: bool) -> str:
+    if no_genes:
+        return "dead: no gene has weight"
+    if not tested:
+        return "not tested"
+    return f"no set at q < {SIGNIFICANT:g}" if no_sets else ""
+
+
+def _described(row: pd.Series) -> tuple[str, str]:
+    """A gene set and its evidence."""
+    evidence = f"q = {_small(row['q_value'])}, {row['n_overlap']} of {row['n_set']} genes"
+    return str(row["gene_set"]), evidence
+
+
+def _signed(loading: float) -> str:
+    return f"{loading:+.2g}".replace("-", "−")
+
+
+def _small(q_value: float) -> str:
+    """``0.012`` or ``3e-8``."""
+    if q_value >= 1e-3:
+        return f"{q_value:.3f}"
+    mantissa, exponent = f"{q_value:.0e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def _of_fit(table: pd.DataFrame, model: str, n_factors: int, seed: int) -> pd.DataFrame:
+    if table.empty:
+        return table
+    same_seed = table["seed"].astype(str) == str(seed)
+    return table[same_seed & (table["model"] == model) & (table["n_factors"] == n_factors)]
+
+
+def _pairs(table: pd.DataFrame, one: str, other: str) -> Iterable[tuple[object, float]]:
+    return zip(table[one], table[other], strict=True)
+
+
+def _distinct(column: pd.Series) -> list[str]:
+    """The texts of a column, each once, empty ones left out."""
+    return [text for text in dict.fromkeys(column.astype(str)) if text and text != "nan"]

@@ -1,0 +1,376 @@
+"""report.html: sentences that the tables carry, every name escaped, no address, optional parts left out."""
+
+import base64
+import re
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pandas as pd
+import pytest
+from report_fixture import (
+    ATTACK,
+    CELL_TYPES,
+    QC,
+    SETS,
+    K,
+    make_config,
+    make_enrichment,
+    make_genes,
+    make_metrics,
+    make_stability,
+    make_tbr,
+    write_results,
+)
+
+from latentree.errors import InputError
+from latentree.files import write_json, write_table
+from latentree.report import TEMPLATES, write_report
+from latentree.report.facts import facts, n_test_cells
+from latentree.report.tables import factor_rows, mean_and_sd, score_table, stability_table, tbr_table
+from latentree.report.verdicts import (
+    Score,
+    accuracy_verdicts,
+    stability_verdicts,
+    tbr_verdicts,
+    uncertainty,
+)
+
+VERSIONS = {"python": "3.11", "torch": "2.13.0"}
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """Text, tags and attributes of a page; an unbalanced tag is an error."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(html)
+        assert self._open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        if self._open and self._open[-1] not in ("style", "title"):
+            self.text += data
+
+    def attributes(self, name: str) -> list[str]:
+        return [value for _, attributes in self.tags if (value := attributes.get(name)) is not None]
+
+
+def write_page(folder, seeds=(0, 1, 2), tbr=True, **options) -> str:
+    write_results(folder, seeds=seeds, tbr=tbr, **options)
+    write_report(
+        folder, "pbmc", make_config(seeds, tbr), folder / "report.html", VERSIONS, {"commit": "abc<1>"}
+    )
+    return (folder / "report.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory) -> str:
+    return write_page(tmp_path_factory.mktemp("results"))
+
+
+@pytest.fixture(scope="module")
+def page(html) -> Page:
+    return Page(html)
+
+
+def test_page_is_well_formed_and_its_ids_are_unique(page):
+    ids = page.attributes("id")
+    assert len(ids) == len(set(ids))
+    targets = [link[1:] for link in page.attributes("href") if link.startswith("#")]
+    assert set(targets) <= set(ids)
+    assert set(page.attributes("aria-labelledby")) <= set(ids)
+
+
+def test_page_fetches_nothing(html, page):
+    addresses = page.attributes("src") + [a for a in page.attributes("href") if not a.startswith("#")]
+    assert addresses
+    assert all(address.startswith("data:") for address in addresses)
+    outside_pictures = re.sub(r"data:image/svg\+xml;base64,[A-Za-z0-9+/=]+", "", html)
+    assert "http:" not in outside_pictures
+    assert "https:" not in outside_pictures
+    assert "url(" not in outside_pictures
+    assert not {"script", "iframe", "object", "form"} & {tag for tag, _ in page.tags}
+    policies = [a["content"] for tag, a in page.tags if "http-equiv" in a]
+    assert policies == ["default-src 'none'; style-src 'unsafe-inline'; img-src data:"]
+
+
+def test_every_picture_is_whole_and_described(page):
+    images = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert len(images) == 3 + 3  # embedding, loadings and training of one model; pictures of three tables
+    for image in images:
+        ElementTree.fromstring(base64.b64decode(image["src"].split(",")[1]))
+        assert image["alt"]
+
+
+def test_names_stand_as_text(html, page):
+    assert "<script" not in html
+    assert "<b>rare" not in html
+    assert "<img src=x" not in html
+    for name in (*CELL_TYPES, *SETS[:2], "{{ 7 * 7 }}", "<i>G0</i>", "<b>rare</b>", "abc<1>"):
+        assert name in page.text, name
+
+
+def test_every_decision_and_setting_is_shown(page):
+    def leaves(value):
+        if isinstance(value, dict):
+            return [leaf for inner in value.values() for leaf in leaves(inner)]
+        if isinstance(value, list):
+            return [leaf for inner in value for leaf in leaves(inner)]
+        return [str(value)] if value is not None else []
+
+    shown = page.text.split("Decisions on the way")[1]
+    assert [leaf for leaf in leaves(QC) if leaf not in shown] == []
+    assert "recipe: robust" in page.text
+    assert "2.13.0" in page.text
+
+
+def test_page_has_the_same_bytes_twice(tmp_path):
+    assert write_page(tmp_path / "one", figures=False) == write_page(tmp_path / "two", figures=False)
+
+
+def test_captions_and_headers_of_every_table(page):
+    tags = [tag for tag, _ in page.tags]
+    captions = tags.count("caption")
+    assert captions == 2 + 3 + 1  # scores, stability, a table of factors per model, TBR
+    assert all(a.get("scope") in ("col", "row") for tag, a in page.tags if tag == "th")
+
+
+@pytest.mark.parametrize("missing", ["tbr", "enrichment", "figures", "seeds"])
+def test_page_without_an_optional_part(tmp_path, missing):
+    options = {
+        "tbr": {"tbr": False},
+        "enrichment": {"enrichment": False},
+        "figures": {"figures": False},
+        "seeds": {"seeds": (5,)},
+    }[missing]
+    text = Page(write_page(tmp_path, **{"figures": False, **options})).text
+    assert ("Tree-based regularisation" in text) == (missing != "tbr")
+    assert ("No gene set was tested" in text) == (missing == "enrichment")
+    assert ("no set at q < 0.05" in text) == (missing != "enrichment")
+    assert ("Agreement between seeds is not known" in text) == (missing == "seeds")
+    assert ("Dots are seeds" in text) is False
+
+
+def test_a_table_of_an_earlier_run_is_not_shown(tmp_path):
+    write_results(tmp_path, tbr=True, figures=False)
+    write_report(tmp_path, "pbmc", make_config((0, 1, 2), tbr=False), tmp_path / "report.html", VERSIONS)
+    assert "TBR" not in (tmp_path / "report.html").read_text()
+
+
+def test_a_missing_table_is_named_and_no_page_is_left(tmp_path):
+    write_results(tmp_path, figures=False)
+    (tmp_path / "tables" / "genes.tsv").unlink()
+    with pytest.raises(InputError, match=r"genes\.tsv: no such file"):
+        write_report(tmp_path, "pbmc", make_config((0,), True), tmp_path / "report.html", VERSIONS)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_notes_of_fits_and_tables_are_shown(tmp_path):
+    write_results(tmp_path, figures=False)
+    write_json({"converged": False, "notes": ["slow & steady"]}, tmp_path / f"fits/nmf/k{K}/seed0/fit.json")
+    write_table(make_tbr().assign(note="leaky: MAGIC on all cells"), tmp_path / "tables/tbr.tsv")
+    write_report(tmp_path, "pbmc", make_config((0, 1, 2), True), tmp_path / "report.html", VERSIONS)
+    text = Page((tmp_path / "report.html").read_text()).text
+    assert "slow & steady" in text
+    assert "Not converged within its epochs or iterations: seed 0." in text
+    assert text.count("leaky: MAGIC on all cells") == 1
+
+
+def test_a_fit_whose_factors_all_died_has_a_section(tmp_path):
+    write_results(tmp_path, figures=False)
+    genes = make_genes((0, 1, 2))
+    write_table(genes[genes["model"] != "nmf"], tmp_path / "tables/genes.tsv")
+    write_report(tmp_path, "pbmc", make_config((0, 1, 2), True), tmp_path / "report.html", VERSIONS)
+    text = Page((tmp_path / "report.html").read_text()).text
+    assert f"Factors of nmf, k = {K}" in text
+    assert text.count("dead: no gene has weight") == 2 + K
+
+
+def test_templates_are_where_the_workflow_looks():
+    assert {path.name for path in TEMPLATES.glob("*.j2")} == {
+        "report.html.j2",
+        "macros.html.j2",
+        "style.css.j2",
+    }
+
+
+# --- sentences
+
+
+def texts(verdicts) -> str:
+    return " ".join(verdict.text for verdict in verdicts)
+
+
+def test_uncertainty_is_two_standard_errors():
+    one, other = Score("a", 4, 0.9, 0.02, 4), Score("pca", 4, 0.8, 0.0, 4)
+    assert uncertainty(one, other, None) == pytest.approx(2 * 0.02 / 2)
+    assert uncertainty(one, other, 100) == pytest.approx(2 * (0.01**2 + 0.09 / 100 + 0.16 / 100) ** 0.5)
+
+
+@pytest.mark.parametrize(
+    ("best", "n_cells", "sentence"),
+    [
+        (0.90, 2000, "This is above PCA"),
+        (0.90, 28, "This is not above PCA"),
+        (0.801, 2000, "This is not above PCA"),
+        (0.70, 2000, "No model tells cell types apart better than PCA"),
+    ],
+)
+def test_above_pca_is_said_only_beyond_the_uncertainty(best, n_cells, sentence):
+    said = texts(accuracy_verdicts(make_metrics((0, 1, 2), best), n_cells))
+    assert sentence in said
+    assert ("This is above PCA" in said) == (sentence == "This is above PCA")
+
+
+def test_models_below_pca_are_named():
+    verdicts = accuracy_verdicts(make_metrics((0, 1, 2), 0.6), 2000)
+    below = [verdict for verdict in verdicts if "Below PCA" in verdict.text]
+    assert [verdict.kind for verdict in below] == ["caution"]
+    assert "sparse_vae" in below[0].text
+    assert "0.604" in below[0].text
+
+
+def test_best_model_stands_beside_majority_and_spread():
+    said = texts(accuracy_verdicts(make_metrics((0, 1, 2)), 2000))
+    assert "2,000 test cells is 0.904 by sparse_vae" in said
+    assert "sd 0.004 over 3 seeds" in said
+    assert "largest type gives 0.300" in said
+    assert "one seed, so the spread" in texts(accuracy_verdicts(make_metrics((0,)), 2000))
+
+
+def test_one_fit_each_without_a_number_of_cells_is_no_evidence():
+    assert "no evidence of being above PCA" in texts(accuracy_verdicts(make_metrics((0,)), None))
+
+
+def test_an_accuracy_like_the_majoritys_is_a_caution():
+    metrics = make_metrics((0, 1, 2))
+    metrics.loc[metrics["model"] == "majority", "value"] = 0.95
+    assert accuracy_verdicts(metrics, 2000)[0].kind == "caution"
+
+
+def test_no_accuracy_is_said():
+    assert "No accuracy" in texts(accuracy_verdicts(make_metrics(()), None))
+
+
+def test_agreement_by_construction_is_named():
+    verdicts = stability_verdicts(make_stability((0, 1)), make_config((0, 1), tbr=False))
+    caution = next(verdict for verdict in verdicts if verdict.kind == "caution")
+    assert "by construction (sparse_vae, pca)" in caution.text
+    config = make_config((0, 1), tbr=False)
+    config["models"]["sparse_vae"]["start"] = "random"
+    assert "by construction (pca)" in texts(stability_verdicts(make_stability((0, 1)), config))
+
+
+@pytest.mark.parametrize(
+    ("mcc", "kind", "sentence"),
+    [
+        (0.5, "caution", "Not above chance: these numbers carry no claim of disentanglement"),
+        (0.9, "caution", "no claim of disentanglement"),
+        (0.98, "finding", "Above chance: two_stage."),
+    ],
+)
+def test_mcc_is_judged_by_its_chance_level(mcc, kind, sentence):
+    tbr = make_tbr(mcc)
+    (verdict,) = [v for v in tbr_verdicts(tbr[tbr["n_changes"] == 1]) if "MCC" in v.text]
+    assert verdict.kind == kind
+    assert sentence in verdict.text
+    assert "span R²" in verdict.text
+    assert "chance 0.82" in verdict.text or "chance 0.83" in verdict.text
+
+
+def test_without_a_chance_level_nothing_is_claimed():
+    tbr = make_tbr(0.99)
+    tbr = tbr[(tbr["n_changes"] == 1) & ~tbr["metric"].str.startswith("mcc_chance")]
+    assert tbr_verdicts(tbr)[0].kind == "caution"
+
+
+def test_no_change_is_the_control():
+    tbr = make_tbr(0.99)
+    said = texts(tbr_verdicts(tbr[tbr["n_changes"] == 0]))
+    assert "this is the control" in said
+    assert "Above chance" not in said
+
+
+def test_nmse_stands_beside_baseline_and_floor():
+    tbr = make_tbr()
+    assert "baseline 0.5, joint 0.1, two_stage 0.1; noise floor 0.02." in texts(tbr_verdicts(tbr))
+    assert "baseline without a tree 0.5" in texts(tbr_verdicts(tbr[tbr["estimator"] != "baseline"]))
+
+
+# --- tables
+
+
+def test_mean_and_sd():
+    assert mean_and_sd(pd.Series([0.1, 0.3])) == "0.200 ± 0.141"
+    assert mean_and_sd(pd.Series([0.5, 0.5])) == "0.500"
+    assert mean_and_sd(pd.Series([], dtype=float)) == "–"
+
+
+def test_score_table_ends_with_its_references():
+    table = score_table(make_metrics((0, 1)))
+    assert [row[0] for row in table.rows] == [
+        "sparse_vae",
+        "pca",
+        "nmf",
+        "majority (reference)",
+        "chance (reference)",
+    ]
+    accuracy = table.columns.index("accuracy")
+    assert table.rows[0][accuracy] == "0.902 ± 0.003"
+    assert table.rows[3][accuracy] == "0.300"
+    assert table.rows[3][table.columns.index("ARI")] == "–"
+
+
+def test_scores_of_other_splits_are_left_out():
+    metrics = make_metrics((0,))
+    train = metrics.assign(split="train", value=1.0)
+    assert score_table(pd.concat([metrics, train[train["metric"] == "r2"]])) == score_table(metrics)
+
+
+def test_stability_table_names_the_lowest_factor():
+    stability = make_stability((0, 1))
+    stability.loc[(stability["model"] == "nmf") & (stability["factor"] == "f2"), "agreement"] = 0.21
+    rows = {row[0]: row for row in stability_table(stability).rows}
+    assert rows["nmf"] == ("nmf", "4", "seeds", "0.700", "0.210 (f2)")
+
+
+def test_tbr_table_keeps_a_phenotypes_estimators_together():
+    rows = tbr_table(make_tbr()).rows
+    assert [row[1] for row in rows] == ["0"] * 3 + ["1"] * 3
+
+
+def test_factor_rows_show_the_largest_genes_and_the_best_sets():
+    rows = factor_rows(make_genes((0,)), make_enrichment((0,)), "sparse_vae", K, 0, n_genes=3, n_sets=1)
+    genes = make_genes((0,))
+    own = genes[(genes["model"] == "sparse_vae") & (genes["factor"] == "f1")]
+    largest = own.loc[own["loading"].abs().sort_values(ascending=False).index[:3], "gene"]
+    assert [name for name, _ in rows[0].genes] == largest.tolist()
+    assert rows[0].n_genes == str(len(own))
+    assert rows[0].n_more_genes == len(own) - 3
+    assert rows[0].sets == ((SETS[0], "q = 1e-5, 5 of 12 genes"),)
+    assert (rows[0].n_more_sets, rows[0].note) == (1, "")
+    assert rows[1].note == "no set at q < 0.05"
+    assert rows[3].note == "dead: no gene has weight"
+    # the 50 largest loadings of a model without zeros are no count of active genes
+    assert factor_rows(genes, make_enrichment((0,)), "pca", K, 0)[0].n_genes == "–"
+
+
+def test_facts_of_the_atlas():
+    said = facts(QC)
+    assert said["cells"] == "140 of 145 found: 98 train, 14 validation, 28 test"
+    assert said["genes"] == "40 of 45 found, 40 modelled"
+    assert said["cell types"].startswith("7: CD4+/CD25 T Reg (20), a;b (20), " + ATTACK)
+    assert n_test_cells(QC) == 28
+    assert facts({}) == {}
+    assert n_test_cells({}) is None
