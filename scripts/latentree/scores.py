@@ -178,6 +178,7 @@ def genes_table(fits: Sequence[LoadedFit], n_top_genes: int = 50) -> pd.DataFram
     for fit in _sorted(fits):
         for factor, name in enumerate(fit.factor_names):
             genes = fit.active_genes(factor, n_top_genes)
+            nothing = np.full(len(genes), np.nan, dtype=np.float32)
             tables.append(
                 pd.DataFrame(
                     {
@@ -187,7 +188,7 @@ def genes_table(fits: Sequence[LoadedFit], n_top_genes: int = 50) -> pd.DataFram
                         "factor": name,
                         "gene": [fit.genes[i] for i in genes],
                         "loading": fit.loadings[genes, factor],
-                        "inclusion": np.nan if fit.inclusion is None else fit.inclusion[genes, factor],
+                        "inclusion": nothing if fit.inclusion is None else fit.inclusion[genes, factor],
                     }
                 )
             )

@@ -129,9 +129,9 @@ def test_mouse_genes_called_human_get_the_right_remedy():
 
 def test_ensembl_ids_on_one_side_only_are_an_error():
     ids = ["ENSG00000167286", "ENSG00000198851.9", "ENSMUSG00000032094"]
-    with pytest.raises(InputError, match="the atlas has Ensembl ids.*symbol_column"):
+    with pytest.raises(InputError, match=r"the atlas has Ensembl ids.*symbol_column"):
         match(GeneSets("x.gmt", {"T": ("CD3D",)}), ids, "human")
-    with pytest.raises(InputError, match="holds Ensembl ids.*GMT file of gene symbols"):
+    with pytest.raises(InputError, match=r"holds Ensembl ids.*GMT file of gene symbols"):
         match(GeneSets("x.gmt", {"T": tuple(ids)}), ["CD3D", "LYZ"], "human")
     assert match(GeneSets("x.gmt", {"T": tuple(ids)}), ids, "human").sets == {"T": tuple(ids)}
 

@@ -1,0 +1,260 @@
+"""The downstream tables, on fits whose scores are known by construction."""
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.sparse import csr_matrix
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
+
+from latentree.config import DownstreamConfig
+from latentree.errors import InputError
+from latentree.files import read_table, write_json, write_table
+from latentree.scores import (
+    ENRICHMENT_COLUMNS,
+    GENES_COLUMNS,
+    METRICS_COLUMNS,
+    STABILITY_COLUMNS,
+    LoadedFit,
+    enrichment_table,
+    genes_table,
+    metrics_table,
+    read_fit,
+    stability_table,
+)
+
+N_CELLS, N_GENES, N_FACTORS = 200, 40, 3
+GENES = [f"GENE{i}" for i in range(N_GENES)]
+TYPES = np.array(["B", "CD4+/CD25 T Reg", "a;b"])[np.arange(N_CELLS) % 3]
+SPLIT = np.array(["train", "train", "train", "validation", "test"])[np.arange(N_CELLS) % 5]
+
+
+def make_factors(model: str = "sparse_vae", seed: int | str = 0, n_factors: int = N_FACTORS) -> ad.AnnData:
+    """Factors 1 and 2 separate the types; of sparse_vae, which has inclusion, factor 3 is dead."""
+    rng = np.random.default_rng([len(model), n_factors, 0 if isinstance(seed, str) else seed])
+    z = rng.normal(size=(N_CELLS, n_factors))
+    z[:, 0] += 6 * (TYPES == "B")
+    z[:, 1] += 6 * (TYPES == "a;b")
+    loadings = rng.normal(size=(N_GENES, n_factors)) + 5
+    alive = np.ones(n_factors, dtype=bool)
+    if model == "sparse_vae":
+        loadings[10:, 0] = 0
+        loadings[:30, 1] = 0
+        z[:, 2], loadings[:, 2], alive[2] = 0, 0, False
+    factors = ad.AnnData(
+        csr_matrix((N_CELLS, N_GENES), dtype=np.float32),
+        obs=pd.DataFrame(
+            {"cell_type": pd.Categorical(TYPES), "split": pd.Categorical(SPLIT)},
+            index=[f"cell{i}" for i in range(N_CELLS)],
+        ),
+        var=pd.DataFrame(index=GENES),
+    )
+    factors.obsm[f"X_{model}"] = z.astype(np.float32)
+    factors.varm[f"{model}_loadings"] = loadings.astype(np.float32)
+    if model == "sparse_vae":
+        factors.varm[f"{model}_inclusion"] = (loadings != 0) * np.float32(0.9)
+    factors.uns["latentree"] = {
+        "model": model,
+        "seed": seed,
+        "factors": pd.DataFrame({"alive": alive}, index=[f"f{i + 1}" for i in range(n_factors)]),
+    }
+    return factors
+
+
+def make_fit(model: str = "sparse_vae", seed: int | str = 0, n_factors: int = N_FACTORS) -> LoadedFit:
+    summary = {"r2": {"train": 0.5, "test": 0.4}, "r2_scaled": {"test": 0.3}}
+    return LoadedFit.from_anndata(make_factors(model, seed, n_factors), summary)
+
+
+def value(table: pd.DataFrame, model: str, metric: str, split: str) -> float:
+    rows = table[(table["model"] == model) & (table["metric"] == metric) & (table["split"] == split)]
+    assert len(rows) == 1
+    return rows["value"].item()
+
+
+def test_a_fit_comes_back_from_its_folder(tmp_path):
+    make_factors().write_h5ad(tmp_path / "factors.h5ad")
+    write_json({"r2": {"test": 0.4}}, tmp_path / "fit.json")
+    fit, expected = read_fit(tmp_path), make_fit()
+    assert (fit.model, fit.seed, fit.genes, fit.summary) == (
+        "sparse_vae",
+        0,
+        tuple(GENES),
+        {"r2": {"test": 0.4}},
+    )
+    for name in ("cell_types", "split", "latents", "loadings", "inclusion", "alive"):
+        assert np.array_equal(getattr(fit, name), getattr(expected, name))
+
+
+def test_accuracy_is_that_of_test_cells_by_a_probe_of_training_cells():
+    fit = make_fit()
+    table = metrics_table("pbmc", [fit])
+    train, test = SPLIT == "train", SPLIT == "test"
+    # standardising factors of unit noise changes no prediction here; the dead factor is constant
+    z = (fit.latents - fit.latents[train].mean(0)) / (fit.latents[train].std(0) + (~fit.alive))
+    oracle = LogisticRegression(max_iter=2000).fit(z[train], TYPES[train])
+    assert value(table, "sparse_vae", "accuracy", "test") == oracle.score(z[test], TYPES[test])
+    balanced = balanced_accuracy_score(TYPES[test], oracle.predict(z[test]))
+    assert value(table, "sparse_vae", "balanced_accuracy", "test") == pytest.approx(balanced)
+    assert value(table, "sparse_vae", "ari", "test") > 0.8
+    assert value(table, "sparse_vae", "nmi", "test") > 0.8
+
+
+def test_loadings_and_recorded_scores_have_their_rows():
+    table = metrics_table("pbmc", [make_fit()])
+    assert list(table.columns) == METRICS_COLUMNS
+    assert value(table, "sparse_vae", "r2", "train") == 0.5
+    assert value(table, "sparse_vae", "r2_scaled", "test") == 0.3
+    assert value(table, "sparse_vae", "zeros", "none") == pytest.approx((30 + 30 + 40) / 120)
+    assert value(table, "sparse_vae", "active_genes", "none") == 10
+    assert value(table, "sparse_vae", "alive_factors", "none") == 2
+    assert 0.4 < value(table, "sparse_vae", "hoyer", "none") < 1
+    assert set(table["atlas"]) == {"pbmc"}
+
+
+def test_guessing_has_rows_of_its_own():
+    table = metrics_table("pbmc", [make_fit(), make_fit(seed=1)])
+    assert value(table, "majority", "balanced_accuracy", "test") == pytest.approx(1 / 3)
+    assert value(table, "chance", "accuracy", "test") == pytest.approx(1 / 3, abs=0.01)
+    assert set(table.loc[table["model"] == "chance", "seed"]) == {"none"}
+
+
+def test_references_are_fitted_only_where_they_are_missing():
+    asked = []
+
+    def reference(model: str, n_factors: int, seed: int) -> LoadedFit:
+        asked.append((model, n_factors, seed))
+        if model == "nmf" and n_factors == 4:
+            raise InputError("nmf", "negative values", "Use another model")
+        return make_fit(model, seed, n_factors)
+
+    fits = [make_fit(), make_fit("pca"), make_fit(seed=1), make_fit(n_factors=4), make_fit(seed="consensus")]
+    table = metrics_table("pbmc", fits, reference)
+    assert asked == [("nmf", 3, 0), ("pca", 3, 1), ("nmf", 3, 1), ("pca", 4, 0), ("nmf", 4, 0)]
+    assert not table.duplicated(["model", "n_factors", "seed", "metric", "split"]).any()
+    accuracies = table[table["metric"] == "accuracy"]
+    assert accuracies.groupby("model").size().to_dict() == {
+        "chance": 1,
+        "majority": 1,
+        "nmf": 2,
+        "pca": 3,
+        "sparse_vae": 4,
+    }
+
+
+def test_metrics_are_sorted_whatever_the_order_of_the_fits():
+    fits = [make_fit(seed=10), make_fit(seed=2), make_fit("pca", 2), make_fit(seed="consensus")]
+    table = metrics_table("pbmc", fits)
+    assert table.equals(metrics_table("pbmc", fits[::-1]))
+    seeds = table.loc[table["model"] == "sparse_vae", "seed"].drop_duplicates().tolist()
+    assert seeds == [2, 10, "consensus"]
+
+
+def test_without_test_cells_there_are_no_accuracies():
+    factors = make_factors()
+    factors.obs["split"] = "train"
+    table = metrics_table("pbmc", [LoadedFit.from_anndata(factors, {})])
+    assert set(table["metric"]) == {"zeros", "alive_factors", "hoyer", "active_genes"}
+
+
+def test_types_that_only_one_split_has_are_scored():
+    factors = make_factors()
+    types = factors.obs["cell_type"].astype(str)
+    types[SPLIT == "test"] = "only in test"
+    factors.obs["cell_type"] = types
+    table = metrics_table("pbmc", [LoadedFit.from_anndata(factors, {})])
+    assert value(table, "sparse_vae", "accuracy", "test") == 0
+    assert value(table, "chance", "balanced_accuracy", "test") == 0
+
+
+def test_genes_of_sparse_and_dense_models():
+    sparse, dense = make_fit(), make_fit("pca")
+    table = genes_table([sparse, dense], n_top_genes=7)
+    assert list(table.columns) == GENES_COLUMNS
+    assert table.groupby(["model", "factor"]).size().to_dict() == {
+        ("pca", "f1"): 7,
+        ("pca", "f2"): 7,
+        ("pca", "f3"): 7,
+        ("sparse_vae", "f1"): 10,
+        ("sparse_vae", "f2"): 10,
+    }
+    first = table[(table["model"] == "pca") & (table["factor"] == "f2")]
+    largest = np.argsort(-np.abs(dense.loadings[:, 1]))[:7]
+    assert first["gene"].tolist() == [GENES[i] for i in largest]
+    assert first["loading"].tolist() == dense.loadings[largest, 1].tolist()
+    assert table.loc[table["model"] == "pca", "inclusion"].isna().all()
+    assert table.loc[table["model"] == "sparse_vae", "inclusion"].to_numpy() == pytest.approx(0.9)
+
+
+def test_factors_are_sorted_by_number():
+    table = genes_table([make_fit("pca", n_factors=11)], n_top_genes=1)
+    assert table["factor"].tolist() == [f"f{i}" for i in range(1, 12)]
+
+
+def test_enrichment_finds_the_set_that_a_factor_is_made_of():
+    sets = {"first": GENES[:10], "last": GENES[30:], "too large": GENES, "middle": GENES[12:20]}
+    settings = DownstreamConfig(min_set_size=5, max_set_size=20, n_top_genes=12)
+    table = enrichment_table([make_fit(), make_fit(seed=1)], sets, settings)
+    assert list(table.columns) == ENRICHMENT_COLUMNS
+    found = table[["seed", "factor", "gene_set", "n_overlap", "n_background"]].to_numpy().tolist()
+    assert found == [[s, f, g, 10, N_GENES] for s in (0, 1) for f, g in (("f1", "first"), ("f2", "last"))]
+    # 4 of the 2 * 3 tests of each fit are without overlap and count in the q-value
+    assert (table["q_value"] / table["p_value"]).to_numpy() == pytest.approx(3)
+
+
+def test_enrichment_of_nothing_is_a_header():
+    table = enrichment_table([make_fit()], {}, DownstreamConfig())
+    assert list(table.columns) == ENRICHMENT_COLUMNS
+    assert len(table) == 0
+
+
+def test_stability_of_the_same_factors_in_another_order():
+    first = make_factors(seed=3)
+    other = make_factors(seed=3)
+    other.uns["latentree"]["seed"] = 4
+    other.obsm["X_sparse_vae"] = -2 * other.obsm["X_sparse_vae"][:, [1, 2, 0]]
+    other.uns["latentree"]["factors"] = pd.DataFrame({"alive": [True, False, True]})
+    fits = [LoadedFit.from_anndata(factors, {}) for factors in (other, first)]
+    table = stability_table(fits)
+    assert list(table.columns) == STABILITY_COLUMNS
+    assert table["factor"].tolist() == ["all", "f1", "f2"]
+    assert table["agreement"].to_numpy() == pytest.approx(1, abs=1e-6)
+    assert set(table["comparison"]) == {"seeds"}
+    assert set(table["reference_seed"]) == {3}
+
+
+def test_stability_is_the_mean_over_pairs_of_seeds_on_test_cells():
+    fits = [make_fit("pca", seed) for seed in (0, 1, 2)]
+    table = stability_table(fits).set_index("factor")
+    test = SPLIT == "test"
+
+    def correlations(i: int, j: int) -> np.ndarray:
+        together = np.corrcoef(fits[i].latents[test].T, fits[j].latents[test].T)
+        return np.abs(together[:N_FACTORS, N_FACTORS:])
+
+    # factors 1 and 2 are matched with themselves, so that factor 3 is, too
+    pairs = {(i, j): correlations(i, j).diagonal() for i, j in ((0, 1), (0, 2), (1, 2))}
+    assert table.loc["all", "agreement"] == pytest.approx(
+        np.mean([r.mean() for r in pairs.values()]), rel=1e-5
+    )
+    assert table.loc["f1", "agreement"] == pytest.approx((pairs[0, 1][0] + pairs[0, 2][0]) / 2, rel=1e-5)
+    assert table["n_pairs"].to_dict() == {"all": 3, "f1": 2, "f2": 2, "f3": 2}
+
+
+def test_stability_of_one_seed_is_a_header_and_said(caplog):
+    table = stability_table([make_fit(), make_fit("pca"), make_fit(seed="consensus")])
+    assert list(table.columns) == STABILITY_COLUMNS
+    assert len(table) == 0
+    assert "pca with 3 factors was fitted with one seed only" in caplog.text
+
+
+def test_tables_survive_being_written(tmp_path):
+    fits = [make_fit(), make_fit("pca")]
+    for table in (metrics_table("pbmc", fits), stability_table(fits), genes_table(fits[:1])):
+        write_table(table, tmp_path / "table.tsv")
+        back = read_table(tmp_path / "table.tsv")
+        assert list(back.columns) == list(table.columns)
+        assert len(back) == len(table)
+        if "value" in table:
+            assert back["value"].to_numpy() == pytest.approx(table["value"].to_numpy(), rel=1e-8)
