@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 from latentree.errors import InputError, listed, nearest
 
@@ -119,6 +120,13 @@ def _principal_components(adata: "AnnData", training: np.ndarray, n_pcs: int, ke
             f"obs[{key!r}]",
             f"{fitted_on.shape[0]} training cells and {fitted_on.shape[1]} genes under the dendrogram",
             "Correlations of types need at least 4 cells, 4 genes and 3 components (n_pcs)",
+        )
+    # ARPACK cannot start on such a matrix
+    if sparse.csr_matrix(fitted_on.max(axis=0) - fitted_on.min(axis=0)).nnz == 0:
+        raise InputError(
+            f"obs[{key!r}]",
+            f"all {fitted_on.shape[0]} training cells have the same values, so types have no correlation",
+            "Check the values of X",
         )
     return PCA(n_components, svd_solver="arpack", random_state=0).fit(fitted_on).transform(X)
 

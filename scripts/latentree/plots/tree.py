@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 from matplotlib.textpath import TextPath
 
 from latentree.plots.style import COLOURS, GREY, drawing, new_figure, save
@@ -113,6 +114,8 @@ def _write_names(
             va=across,
             fontsize=_LABEL_POINTS if is_type else _NODE_POINTS,
             color="black" if is_type else GREY,
+            # a halo, because names of short branches lie across the lines
+            path_effects=[withStroke(linewidth=1.5, foreground="white")],
         )
 
 
