@@ -53,11 +53,11 @@ class FactorPrior(nn.Module):
 
     @torch.no_grad()
     def update(self, mean: Tensor, log_variance: Tensor) -> None:
-        """Move C towards the second moments of this batch's posterior, (n_cells, n_factors) each."""
-        if not self.learned:
-            return
+        """Follow the second moments of a batch's posterior, (n_cells, n_factors) each, and move C along."""
         moment = mean.T @ mean / mean.shape[0] + torch.diag(log_variance.exp().mean(0))
         self.second_moment.lerp_(moment, 1 - _KEEP)
+        if not self.learned:
+            return
         scale = self.second_moment.diagonal().rsqrt()
         correlation = self.second_moment * scale[:, None] * scale
         identity = torch.eye(len(scale), dtype=correlation.dtype, device=correlation.device)

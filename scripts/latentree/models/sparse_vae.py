@@ -10,16 +10,17 @@ W by proximal steps up a ladder of spikes and refits what is left without penalt
 paper's model and start.
 """
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from latentree.models.base import TrainingData, row_chunks
+from latentree.models.base import FitReport, RunOptions, TrainingData, row_chunks
 from latentree.models.decoders import Decoder, LinearDecoder, SharedMLPDecoder
 from latentree.models.encoders import ScoreEncoder
+from latentree.models.identifiability import Diagnostics, diagnose
 from latentree.models.layers import GaussianNoise, noise
 from latentree.models.prior import FactorPrior
 from latentree.models.spike_slab import (
@@ -30,13 +31,13 @@ from latentree.models.spike_slab import (
     proximal_step,
     update_eta,
 )
-from latentree.models.starts import Start, random_start, varimax_start
+from latentree.models.starts import CONSTANT, Start, random_start, varimax_start
 from latentree.models.torch_model import TorchFactorModel
 from latentree.settings import SparseVAESettings
 from latentree.training import TorchModule
 
 _LEAST_SIGMA = 0.02
-# without proximal steps, smaller weights that the spike claims count as zero (reference code's rule)
+# without proximal steps, smaller weights that the spike claims count as zero
 _NEGLIGIBLE_WEIGHT = 1e-2
 # a factor of fewer genes explains nothing jointly; it is emptied once the penalty has had its say
 _FEWEST_GENES, _EMPTY_FROM = 2, 0.3
@@ -93,7 +94,7 @@ class SparseVAEModule(TorchModule):
     def start_at(self, start: Start, variance: np.ndarray, n_train: int) -> None:
         """Take over a start; ``variance`` (n_genes,) is that of the scaled training values."""
         sd = np.sqrt(variance)
-        unit = np.where(sd > 0, sd, 1.0) if self.settings.standardise else np.ones_like(sd)
+        unit = np.where(variance > CONSTANT, sd, 1.0) if self.settings.standardise else np.ones_like(sd)
         self.gene_unit.copy_(torch.from_numpy(unit))
         self.noise.start(torch.from_numpy(sd / unit), n_train)
         self.noise.log_sigma.copy_(torch.from_numpy(0.5 * np.log(start.noise_variance) - np.log(unit)))
@@ -177,6 +178,7 @@ class SparseVAEModule(TorchModule):
             self.alive &= self.support.sum(0) >= _FEWEST_GENES
             self._keep_support()
 
+    @torch.no_grad()
     def after_step(self, learning_rate: float, optimizer: torch.optim.Adam) -> None:
         assert self._posterior is not None
         self.prior.update(*self._posterior)
@@ -191,7 +193,7 @@ class SparseVAEModule(TorchModule):
             self._keep_support()
             self.support.copy_(self.weights != 0)
         else:
-            self.support.copy_((self.weights.abs() >= _NEGLIGIBLE_WEIGHT) | (self.inclusion >= 0.5))
+            self.support.copy_(self._not_negligible())
         self._e_step(schedule.rates(self._progress))
 
     def _e_step(self, rates: Rates) -> None:
@@ -200,55 +202,23 @@ class SparseVAEModule(TorchModule):
             self.inclusion.copy_(inclusion_probability(self.weights, self.eta, rates))
             self.eta.copy_(update_eta(self.inclusion, a=1.0, b=float(len(self.weights))))
 
+    def _not_negligible(self) -> Tensor:
+        """Weights that count where no proximal step makes zeros, bool: the reference code's rule."""
+        return (self.weights.abs() >= _NEGLIGIBLE_WEIGHT) | (self.inclusion >= 0.5)
+
     def _keep_support(self) -> None:
         """Zero the weights outside the support and of emptied factors."""
         self.support &= self.alive
-        self.weights.mul_(self.support)
+        self.weights.masked_fill_(~self.support, 0)
 
     @torch.no_grad()
     def finish(self, x: Tensor) -> None:
         """Make zeros exact, mark the factors without genes, and average the slopes over the cells x."""
+        if not self.settings.proximal:
+            self.support &= self._not_negligible()
         self._keep_support()
         self.alive &= self.support.any(0)
         self.mean_slopes.copy_(self.decoder.slopes(self.encode_mean(x), self.weights))
-
-    def correlation_ratio(self) -> float:
-        """Largest |covariance| of two living factors over the smaller of their variances; 0 for fewer.
-
-        The paper's condition for identifiability asks for less than 1.
-        """
-        moment = self.prior.second_moment[self.alive][:, self.alive].abs()
-        variance = moment.diagonal()
-        ratio = moment / torch.minimum(variance[:, None], variance)
-        return float((ratio - torch.diag(ratio.diagonal())).max()) if len(variance) > 1 else 0.0
-
-
-@dataclass(frozen=True)
-class Diagnostics:
-    """What a user should know about a fitted Sparse VAE.
-
-    Attributes
-    ----------
-    n_alive
-        Factors with at least one gene.
-    n_genes_without_factor
-        Genes whose weights are all zero.
-    n_anchors
-        For each factor the genes that depend on it alone; the paper's condition is two or more.
-    correlation_ratio
-        Largest |covariance| of two factors over the smaller of their variances; the condition is below 1.
-    share_of_zeros
-        Share of the weights that are exactly zero.
-    objective
-        Parts of the loss per cell in the last epoch.
-    """
-
-    n_alive: int
-    n_genes_without_factor: int
-    n_anchors: tuple[int, ...]
-    correlation_ratio: float
-    share_of_zeros: float
-    objective: dict[str, float]
 
 
 class SparseVAEModel(TorchFactorModel):
@@ -257,6 +227,10 @@ class SparseVAEModel(TorchFactorModel):
     name = "sparse_vae"
     settings: SparseVAESettings
     module: SparseVAEModule
+
+    def fit(self, data: TrainingData, seed: int, options: RunOptions) -> FitReport:
+        report = super().fit(data, seed, options)
+        return replace(report, notes=report.notes + self.diagnostics().sentences())
 
     def make_module(self, n_genes: int, generator: torch.Generator) -> SparseVAEModule:
         return SparseVAEModule(self.settings, n_genes, self.n_factors, generator)
@@ -292,3 +266,8 @@ class SparseVAEModel(TorchFactorModel):
     def inclusion(self) -> np.ndarray:
         """Probability that each weight belongs to the slab."""
         return self.module.inclusion.cpu().numpy()
+
+    def diagnostics(self) -> Diagnostics:
+        """How far the fit meets the paper's conditions; the objective's parts are in the history."""
+        module = self.module
+        return diagnose(module.weights.detach().cpu().numpy(), module.prior.second_moment.cpu().numpy())

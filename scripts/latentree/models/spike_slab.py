@@ -67,7 +67,7 @@ def update_eta(inclusion: Tensor, a: float, b: float) -> Tensor:
 
 def soft_threshold(values: Tensor, thresholds: Tensor) -> Tensor:
     """``argmin_w (w - value)^2 / 2 + threshold * |w|``, element by element; exact zeros."""
-    return values.sign() * (values.abs() - thresholds).clamp_min(0)
+    return values - torch.clamp(values, -thresholds, thresholds)
 
 
 @torch.no_grad()

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 
+# a variance below this is rounding error: the gene is constant
+CONSTANT = 1e-10
 # a noise variance below this share of the gene's variance would let one gene define a factor
 _LEAST_NOISE = 0.05
 
@@ -23,7 +25,7 @@ class Start:
     scores
         (n_genes, n_factors): ``x @ scores`` is the posterior mean of z.
     noise_variance
-        (n_genes,), in units of x squared.
+        (n_genes,), in units of x squared; 1 for constant genes, which have no loadings either.
     posterior_variance
         (n_factors,): variances of z given a cell.
     """
@@ -87,18 +89,18 @@ def varimax_start(covariance: np.ndarray, n_factors: int, kaiser: float = 1.0) -
     n_rest = n_genes - n_factors
     rest = max(np.trace(covariance) - eigenvalues.sum(), 0.0) / n_rest if n_rest else 0.0
     components = _oriented(vectors) * np.sqrt(np.clip(eigenvalues - rest, 0, None))
-    loadings = components[:, ::-1] @ varimax(components[:, ::-1], kaiser)
-    loadings *= np.where((loadings**3).sum(0) < 0, -1.0, 1.0)
     variance = np.diag(covariance)
+    components = components[:, ::-1] * (variance > CONSTANT)[:, None]
+    loadings = components @ varimax(components, kaiser)
+    loadings *= np.where((loadings**3).sum(0) < 0, -1.0, 1.0)
     noise = np.maximum(variance - (loadings**2).sum(1), _LEAST_NOISE * variance)
-    # a gene that does not vary has no noise to divide by, and no loading either
-    noise = np.where(variance > 0, noise, 1.0)
+    noise = np.where(variance > CONSTANT, noise, 1.0)
     posterior = np.linalg.inv(np.eye(n_factors) + loadings.T @ (loadings / noise[:, None]))
     return Start(
         loadings=loadings,
         scores=(loadings / noise[:, None]) @ posterior,
         noise_variance=noise,
-        posterior_variance=np.diag(posterior),
+        posterior_variance=posterior.diagonal().copy(),
     )
 
 
@@ -118,7 +120,7 @@ def random_start(variance: np.ndarray, n_factors: int, rng: np.random.Generator)
     return Start(
         loadings=rng.standard_normal(shape),
         scores=np.zeros(shape),
-        noise_variance=np.where(variance > 0, variance, 1.0),
+        noise_variance=np.where(variance > CONSTANT, variance, 1.0),
         posterior_variance=np.ones(n_factors),
     )
 

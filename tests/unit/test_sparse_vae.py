@@ -1,0 +1,407 @@
+"""The Sparse VAE: its objective against the formulas, its fits on known structure, its promises."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+from torch.distributions import Laplace, MultivariateNormal, Normal, kl_divergence
+
+from latentree.models.base import FitReport, RunOptions, TrainingData
+from latentree.models.identifiability import diagnose
+from latentree.models.sparse_vae import SparseVAEModel, SparseVAEModule
+from latentree.settings import SparseVAESettings
+
+QUICK = {"max_epochs": 40, "batch_size": 64, "learning_rate": 1e-2}
+
+
+def simulated(n_cells: int = 300, seed: int = 0) -> tuple[TrainingData, np.ndarray, np.ndarray]:
+    """Three correlated factors with six genes each, two shared genes, four noise genes, one constant."""
+    rng = np.random.default_rng(seed)
+    covariance = np.full((3, 3), 0.3) + 0.7 * np.eye(3)
+    z = rng.multivariate_normal(np.zeros(3), covariance, size=n_cells)
+    weights = np.zeros((25, 3))
+    for gene in range(18):
+        weights[gene, gene // 6] = 1 + gene % 6 / 5
+    weights[18, :2] = 1, 1
+    weights[19, 1:] = 1, -1
+    x = z @ weights.T + 0.5 * rng.standard_normal((n_cells, 25)) + 2
+    x[:, 24] = 1
+    n_train = n_cells * 2 // 3
+    rows = np.arange(n_cells)
+    return TrainingData(x.astype(np.float32), rows[:n_train], rows[n_train:]), z, weights != 0
+
+
+def fitted(
+    settings: dict[str, object], n_factors: int = 3, seed: int = 0, options: RunOptions | None = None
+) -> tuple[SparseVAEModel, FitReport]:
+    model = SparseVAEModel(SparseVAESettings.model_validate(settings), n_factors)
+    report = model.fit(simulated()[0], seed, options or RunOptions())
+    return model, report
+
+
+@pytest.fixture(scope="module")
+def robust() -> tuple[SparseVAEModel, FitReport]:
+    return fitted(QUICK)
+
+
+def _matched(latents: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each true factor the best |correlation| and the fitted factor that has it."""
+    n_true = truth.shape[1]
+    with np.errstate(invalid="ignore"):
+        correlation = np.nan_to_num(np.abs(np.corrcoef(truth.T, latents.T)[:n_true, n_true:]))
+    return correlation.max(1), correlation.argmax(1)
+
+
+# -- the objective
+
+
+def _module(**settings: object) -> SparseVAEModule:
+    """A module away from its start: 7 genes in units of 2, 3 factors, 50 training cells."""
+    generator = torch.Generator().manual_seed(3)
+    module = SparseVAEModule(SparseVAESettings.model_validate(settings), 7, 3, generator)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.normal_(generator=generator).mul_(0.5)
+        module.inclusion.uniform_(generator=generator)
+        module.prior.correlation.copy_(torch.tensor([[1, 0.5, 0], [0.5, 1, 0.2], [0, 0.2, 1]]))
+        module.noise.start(torch.ones(7), 50)
+        module.noise.log_sigma.normal_(generator=generator)
+        module.gene_unit.fill_(2)
+    return module
+
+
+@pytest.mark.parametrize("decoder", ["mlp", "linear"])
+def test_the_objective_is_the_papers_with_sums_over_genes_and_factors(decoder):
+    module = _module(decoder=decoder, penalty_unit="objective", lambda0=5, lambda1=2, ladder_steps=1)
+    x = torch.randn(20, 7, generator=torch.Generator().manual_seed(4))
+    parts = module.loss_parts(x, torch.Generator().manual_seed(5), progress=0.5)
+
+    draws = torch.randn(20, 3, generator=torch.Generator().manual_seed(5))
+    mean, log_variance = module.encoder(x)
+    z = mean + draws * (log_variance / 2).exp()
+    sigma = module.noise.log_sigma.exp()
+    predicted = module.decoder.mean(z, module.weights)
+    log_likelihood = Normal(predicted, sigma).log_prob(x / 2).sum(1).mean()
+    posterior = MultivariateNormal(mean, torch.diag_embed(log_variance.exp()))
+    kl = kl_divergence(posterior, MultivariateNormal(torch.zeros(3), module.prior.correlation)).mean()
+    # Laplace log densities without their constants, at the expected rate; the priors count once for 50 cells
+    rate = 2 * module.inclusion + 5 * (1 - module.inclusion)
+    density = Laplace(torch.zeros(7, 3), 1 / rate)
+    prior_w = (density.log_prob(torch.zeros(7, 3)) - density.log_prob(module.weights)).sum() / 50
+    scale = 0.5843743741551833 / 3
+    prior_sigma = (5 * sigma.log() + 1.5 * scale / sigma**2).sum() / 50
+    pin = 10 * (module.encoder.scores - module.encoder.start_scores).square().sum()
+
+    expected = {
+        "reconstruction": -log_likelihood,
+        "kl": kl,
+        "prior_sigma": prior_sigma,
+        "prior_w": prior_w,
+        "pin_encoder": pin,
+    }
+    for name, value in expected.items():
+        torch.testing.assert_close(parts[name], value, rtol=1e-4, atol=1e-5)
+    ridge = 0.3 * module.decoder.heads.square().sum() if decoder == "mlp" else torch.zeros(())
+    torch.testing.assert_close(parts["ridge_decoder"], ridge)
+    assert set(parts) == {*expected, "ridge_decoder"}
+
+
+def test_the_penalty_has_a_gradient_only_where_no_proximal_step_follows():
+    x = torch.randn(20, 7, generator=torch.Generator().manual_seed(4))
+    proximal = _module().loss_parts(x, torch.Generator(), progress=0.5)["prior_w"]
+    plain = _module(proximal=False).loss_parts(x, torch.Generator(), progress=0.5)["prior_w"]
+    assert not proximal.requires_grad
+    assert plain.requires_grad
+    torch.testing.assert_close(proximal, plain.detach())
+
+
+def test_rates_per_cell_do_not_depend_on_the_number_of_cells():
+    x = torch.randn(20, 7, generator=torch.Generator().manual_seed(4))
+    few, many = _module(), _module()
+    many.noise.n_train.fill_(5000)
+    for module in (few, many):
+        module.inclusion.fill_(1)
+    losses = [module.loss_parts(x, torch.Generator(), progress=0.5)["prior_w"] for module in (few, many)]
+    torch.testing.assert_close(losses[0], losses[1])
+    torch.testing.assert_close(losses[0], 0.1 * few.weights.detach().abs().sum())
+
+
+def test_the_refit_has_no_penalty_a_falling_rate_and_a_frozen_support():
+    module = _module()
+    parts = module.loss_parts(torch.zeros(20, 7), torch.Generator(), progress=0.85)
+    assert parts["prior_w"].item() == 0
+    factors = [module.learning_rate_factor(p) for p in (0, 0.8, 0.9, 1)]
+    assert factors == pytest.approx([1, 1, 0.525, 0.05])
+    module.support[2] = False
+    module.after_step(1e-3, torch.optim.Adam(module.parameter_groups()))
+    assert not module.weights[2].any()
+    assert module.weights[3].all()
+
+
+# -- fits on known structure
+
+
+def test_robust_fit_finds_factors_and_support(robust):
+    model, report = robust
+    data, z, truth = simulated()
+    correlation, matched = _matched(model.transform(data.x), z)
+    assert (correlation > 0.93).all()
+    assert len(set(matched)) == 3
+    found = model.loadings()[:, matched] != 0
+    assert (found != truth).sum() <= 2
+    assert min(model.diagnostics().n_anchors) >= 5
+    assert report.notes == ("5 of 25 genes depend on no factor",)
+
+
+def test_zeros_are_exact_and_everything_else_agrees_with_them(robust):
+    model, _ = robust
+    weights = model.module.weights.detach().numpy()
+    zero = weights == 0
+    assert 0.5 < zero.mean() < 1
+    assert ((model.loadings() == 0) == zero).all()
+    inclusion = model.inclusion()
+    assert ((inclusion >= 0) & (inclusion <= 1)).all()
+    assert inclusion[zero].max() < 0.5 < inclusion[~zero].min()
+
+
+def test_a_factor_of_too_few_genes_is_emptied():
+    # a factor of its own for the one gene that is nobody's
+    data, _, _ = simulated()
+    x = np.hstack([data.x[:, :18], 40 * data.x[:, 20:21]])
+    model = SparseVAEModel(SparseVAESettings.model_validate({**QUICK, "lambda0": 0.5, "lambda1": 0.2}), 5)
+    model.fit(TrainingData(x, data.train, data.validation), 0, RunOptions())
+    alive = model.module.alive.numpy()
+    assert 3 <= alive.sum() < 5
+    assert (np.count_nonzero(model.loadings(), axis=0)[alive] >= 2).all()
+    assert not model.loadings()[:, ~alive].any()
+    latents = model.transform(x)
+    assert not latents[:, ~alive].any()
+    assert (latents[:, alive].std(0) > 0.5).all()
+
+
+def test_noise_levels_are_those_of_the_data(robust):
+    # in the reference code's objective sigma shrinks by the root of the number of genes
+    model, _ = robust
+    sigma = (
+        model.module.noise.log_sigma.exp() * model.module.gene_unit * torch.from_numpy(model.scaling.scale)
+    )
+    np.testing.assert_allclose(sigma[:18].detach().numpy(), 0.5, rtol=0.25)
+
+
+def test_reconstruction_on_cells_that_were_not_seen_is_near_the_noise(robust):
+    model, _ = robust
+    data, _, _ = simulated()
+    unseen = data.x[data.validation]
+    error = (unseen - model.reconstruct(model.transform(unseen)))[:, :18]
+    assert float((error**2).mean()) < 0.25 * 1.35
+
+
+def test_loadings_are_the_change_of_the_reconstruction(robust):
+    model, _ = robust
+    data, _, _ = simulated()
+    # the cells over which the model averages: with up to 512 training cells it is all of them
+    latents = model.transform(data.x[data.train])
+    step = 1e-2
+    for factor in np.flatnonzero(model.module.alive.numpy()):
+        shift = np.zeros(latents.shape[1], dtype=np.float32)
+        shift[factor] = step
+        change = model.reconstruct(latents + shift) - model.reconstruct(latents - shift)
+        np.testing.assert_allclose(model.loadings()[:, factor], change.mean(0) / (2 * step), atol=5e-3)
+
+
+def test_frozen_numbers(robust):
+    model, report = robust
+    assert report.history[-1]["loss"] == pytest.approx(16.980, rel=2e-3)
+    assert np.abs(model.loadings()).sum() == pytest.approx(27.162, rel=2e-3)
+
+
+def test_the_network_learns_what_a_linear_decoder_cannot():
+    rng = np.random.default_rng(0)
+    z = rng.standard_normal((400, 1))
+    x = np.hstack([z, 1.5 * z, 2 * z, z**2, 2 * z**2, np.abs(z)]) + 0.1 * rng.standard_normal((400, 6))
+    data = TrainingData(x.astype(np.float32), np.arange(300), np.arange(300, 400))
+    base = {"max_epochs": 60, "batch_size": 50, "learning_rate": 2e-2, "decoder_ridge": 0.01}
+    base |= {"lambda0": 0.02, "lambda1": 0.01}
+    errors = []
+    for settings in ({"decoder": "linear"}, {}, {"residual": False}):
+        model = SparseVAEModel(SparseVAESettings.model_validate({**base, **settings}), 1)
+        model.fit(data, 0, RunOptions())
+        residuals = (x - model.reconstruct(model.transform(data.x)))[300:, 3:]
+        errors.append(float((residuals**2).mean() / x[300:, 3:].var(0).mean()))
+    assert errors[1] < 0.5 * errors[0]
+    assert errors[2] < 0.5 * errors[0]
+
+
+def test_sparse_and_dense_input_give_the_same_fit():
+    data, _, _ = simulated()
+    x = np.maximum(data.x, 0)
+    settings = SparseVAESettings.model_validate({**QUICK, "max_epochs": 5, "decoder": "linear"})
+    loadings = []
+    for matrix in (x, sparse.csr_matrix(x)):
+        model = SparseVAEModel(settings, 3)
+        model.fit(TrainingData(matrix, data.train, data.validation), 0, RunOptions())
+        loadings.append(model.loadings())
+    np.testing.assert_allclose(loadings[0], loadings[1], atol=1e-4)
+
+
+# -- scales
+
+
+@pytest.mark.parametrize("gene_scaling", [0.0, 0.5])
+def test_with_standardise_the_units_of_a_gene_change_nothing_but_the_start(gene_scaling):
+    """Given the same start, gene_scaling moves neither the likelihood nor W."""
+    data, _, _ = simulated()
+    models = []
+    for scaling in (gene_scaling, 1.0):
+        model = SparseVAEModel(SparseVAESettings.model_validate({"gene_scaling": scaling}), 3)
+        model.fit(data, 0, RunOptions())
+        models.append(model)
+    units = [m.module.gene_unit.numpy() * m.scaling.scale for m in models]
+    np.testing.assert_allclose(units[0], units[1], rtol=1e-4)
+    for model in models:
+        x = model._tensor(model.scaling.apply(data.x[data.train])) / model.module.gene_unit
+        np.testing.assert_allclose(x[:, :24].std(0).numpy(), 1, rtol=0.01)
+
+
+def test_paper_recipe_sees_values_as_they_are():
+    model, _ = fitted({"recipe": "paper", "max_epochs": 1})
+    assert (model.module.gene_unit == 1).all()
+    assert (model.scaling.scale == 1).all()
+
+
+# -- presets
+
+
+def test_paper_recipe_starts_at_random_weights_and_learns_something():
+    model, report = fitted({"recipe": "paper", "max_epochs": 100, "batch_size": 64})
+    assert report.history[-1]["reconstruction"] < report.history[0]["reconstruction"]
+    weights = model.module.weights.detach()
+    inclusion = model.module.inclusion
+    # the reference's rule: what the spike claims and what is negligible is exactly zero
+    assert not ((weights != 0) & (weights.abs() < 1e-2) & (inclusion < 0.5)).any()
+    assert torch.equal(model.module.prior.correlation, torch.eye(3))
+    data, z, _ = simulated()
+    assert _matched(model.transform(data.x), z)[0].mean() > 0.5
+
+
+def test_a_fit_whose_factors_all_die_ends_and_says_so():
+    data, _, _ = simulated()
+    model, report = fitted({"lambda0": 100, "lambda1": 50, "max_epochs": 10})
+    assert any("All factors are empty" in note for note in report.notes)
+    assert model.diagnostics().n_alive == 0
+    latents = model.transform(data.x)
+    assert not latents.any()
+    assert not model.loadings().any()
+    assert np.isfinite(model.inclusion()).all()
+    assert all(math.isfinite(row["loss"]) for row in report.history)
+    reconstruction = model.reconstruct(latents)
+    np.testing.assert_allclose(reconstruction.mean(0), data.x[data.train].mean(0), atol=0.1)
+
+
+def test_without_proximal_steps_negligible_weights_end_at_zero():
+    model, _ = fitted({"recipe": "paper", "max_epochs": 1})
+    module = model.module
+    with torch.no_grad():
+        module.weights.fill_(1.0)
+        module.weights[:, 1] = 9e-3
+        module.weights[:4, 2] = 9e-3
+        module.inclusion.fill_(0.4)
+        module.inclusion[:2, 2] = 0.6
+    model.finish(module, simulated()[0])
+    zero = (module.weights == 0).numpy()
+    assert zero[:, 1].all()
+    assert zero[:, 2].tolist() == [False, False, True, True] + [False] * 21
+    assert not zero[:, 0].any()
+    assert module.alive.tolist() == [True, False, True]
+
+
+def test_a_given_key_wins_over_the_recipe():
+    settings = SparseVAESettings.model_validate({"recipe": "paper", "hidden_decoder": 7})
+    assert (settings.hidden_decoder, settings.residual, settings.start) == (7, False, "random")
+    with pytest.raises(ValueError, match=r"lambda0 \(0\.1\) must not be below lambda1 \(0\.2\)"):
+        SparseVAESettings.model_validate({"lambda0": 0.1, "lambda1": 0.2})
+
+
+# -- the same bits again
+
+
+def _arrays(model: SparseVAEModel) -> dict[str, np.ndarray]:
+    data, _, _ = simulated()
+    latents = model.transform(data.x)
+    return {
+        **model.state(),
+        "latents": latents,
+        "reconstruction": model.reconstruct(latents),
+        "loadings": model.loadings(),
+        "inclusion": model.inclusion(),
+    }
+
+
+def _assert_same(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> None:
+    assert first.keys() == second.keys()
+    for name, values in first.items():
+        assert np.array_equal(values, second[name]), name
+
+
+def test_same_seed_same_bits_and_other_seed_other_bits(robust):
+    model, _ = robust
+    again, _ = fitted(QUICK)
+    other, _ = fitted(QUICK, seed=1)
+    _assert_same(_arrays(model), _arrays(again))
+    assert not np.array_equal(model.loadings(), other.loadings())
+
+
+@pytest.mark.parametrize("interrupted_at", [0.26, 0.55, 0.95])
+def test_a_fit_that_was_stopped_resumes_to_the_same_bits(robust, tmp_path: Path, monkeypatch, interrupted_at):
+    options = RunOptions(checkpoint=tmp_path / "checkpoint", checkpoint_key="key")
+    original = SparseVAEModule.loss_parts
+
+    def stops(self, x, generator, progress):
+        if progress >= interrupted_at:
+            raise KeyboardInterrupt
+        return original(self, x, generator, progress)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SparseVAEModule, "loss_parts", stops)
+        with pytest.raises(KeyboardInterrupt):
+            fitted(QUICK, options=options)
+    model, report = fitted(QUICK, options=options)
+    assert report.resumed_from_epoch == int(interrupted_at * 40) // 10 * 10
+    _assert_same(_arrays(robust[0]), _arrays(model))
+
+
+@pytest.mark.parametrize("settings", [{}, {"recipe": "paper"}, {"decoder": "linear", "encoder_mean": "mlp"}])
+def test_a_model_from_its_state_is_the_same_model(settings):
+    model, _ = fitted({**settings, "max_epochs": 2})
+    again = SparseVAEModel.from_state(model.settings, model.n_factors, model.state())
+    _assert_same(_arrays(model), _arrays(again))
+
+
+# -- diagnostics
+
+
+def test_diagnostics_count_anchors_empty_genes_and_covariance():
+    weights = np.array([[1, 0, 0], [2, 0, 0], [1, 3, 0], [0, 1, 0], [0, 0, 0]], dtype=float)
+    moment = np.array([[1, 1.3, 0.9], [1.3, 4, 0], [0.9, 0, 1]])
+    found = diagnose(weights, moment)
+    assert (found.n_factors, found.n_alive, found.n_genes, found.n_genes_without_factor) == (3, 2, 5, 1)
+    assert found.n_anchors == (2, 1, 0)
+    assert found.share_of_zeros == pytest.approx(10 / 15)
+    assert found.covariance_ratio == pytest.approx(1.3)
+    text = " ".join(found.sentences())
+    assert "1 of 3 factors are empty" in text
+    assert "1 of 5 genes depend on no factor" in text
+    assert "1 of 2 living factors have fewer than 2 genes" in text
+    assert "covary by 1.30 times" in text
+
+
+def test_diagnostics_have_nothing_to_say_where_all_is_well():
+    weights = np.repeat(np.eye(2), 2, axis=0)
+    assert diagnose(weights, np.array([[1, 0.4], [0.4, 1]])).sentences() == ()
+    nothing = diagnose(np.zeros((4, 2)), np.eye(2))
+    assert nothing.covariance_ratio == 0
+    assert len(nothing.sentences()) == 1
+    assert math.isfinite(nothing.covariance_ratio)

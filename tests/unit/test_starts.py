@@ -1,0 +1,119 @@
+"""Starts against a planar-rotation varimax, the normal distribution's own formulas and known structure."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import ortho_group
+
+from latentree.models.starts import random_start, varimax, varimax_start
+
+
+def _criterion(loadings: np.ndarray, kaiser: float) -> float:
+    """Kaiser's: variances of the squared (normalised) loadings, summed over factors."""
+    lengths = np.linalg.norm(loadings, axis=1, keepdims=True)
+    return float(((loadings / lengths**kaiser) ** 2).var(axis=0).sum())
+
+
+def _planar_varimax(loadings: np.ndarray, kaiser: float, n_sweeps: int = 60) -> np.ndarray:
+    """Kaiser's own algorithm: each pair of factors in turn, its angle in closed form."""
+    lengths = np.linalg.norm(loadings, axis=1, keepdims=True)
+    rows, n_genes = loadings / lengths**kaiser, len(loadings)
+    for _ in range(n_sweeps):
+        for p, q in itertools.combinations(range(rows.shape[1]), 2):
+            x, y = rows[:, p], rows[:, q]
+            u, v = x**2 - y**2, 2 * x * y
+            above = 2 * (n_genes * (u * v).sum() - u.sum() * v.sum())
+            below = n_genes * (u**2 - v**2).sum() - (u.sum() ** 2 - v.sum() ** 2)
+            angle = math.atan2(above, below) / 4
+            rows = rows.copy()
+            rows[:, p] = x * math.cos(angle) + y * math.sin(angle)
+            rows[:, q] = -x * math.sin(angle) + y * math.cos(angle)
+    return rows * lengths**kaiser
+
+
+def _matched(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """``found`` with its columns in the order and of the sign of ``expected``'s."""
+    overlap = found.T @ expected
+    order = np.abs(overlap).argmax(0)
+    assert len(set(order)) == expected.shape[1]
+    return found[:, order] * np.sign(overlap[order, np.arange(expected.shape[1])])
+
+
+@pytest.mark.parametrize("kaiser", [0.0, 0.5, 1.0])
+def test_varimax_agrees_with_planar_rotations(kaiser):
+    rng = np.random.default_rng(0)
+    simple = rng.standard_normal((60, 4)) * (rng.random((60, 4)) < 0.3) + 0.05 * rng.standard_normal((60, 4))
+    loadings = simple @ ortho_group.rvs(4, random_state=1)
+    rotation = varimax(loadings, kaiser)
+    np.testing.assert_allclose(rotation.T @ rotation, np.eye(4), atol=1e-10)
+    rotated, expected = loadings @ rotation, _planar_varimax(loadings, kaiser)
+    assert _criterion(rotated, kaiser) == pytest.approx(_criterion(expected, kaiser), rel=1e-6)
+    np.testing.assert_allclose(_matched(rotated, expected), expected, atol=2e-3)
+
+
+def test_varimax_finds_a_perfect_simple_structure_and_leaves_zero_rows_alone():
+    simple = np.zeros((13, 3))
+    for gene in range(12):
+        simple[gene, gene % 3] = 1 + gene / 10
+    loadings = simple @ ortho_group.rvs(3, random_state=0)
+    rotated = loadings @ varimax(loadings)
+    np.testing.assert_allclose(_matched(rotated, simple), simple, atol=1e-4)
+    assert not rotated[12].any()
+
+
+def _covariance(n_genes: int = 30, n_factors: int = 3, noise: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(2)
+    loadings = np.abs(rng.standard_normal((n_genes, n_factors))) * (rng.random((n_genes, n_factors)) < 0.4)
+    return loadings @ loadings.T + noise * np.eye(n_genes), loadings
+
+
+def test_varimax_start_recovers_a_factor_model_with_even_noise():
+    covariance, loadings = _covariance()
+    start = varimax_start(covariance, 3)
+    # probabilistic principal components: the signal is the model's own, whatever the rotation
+    np.testing.assert_allclose(start.loadings @ start.loadings.T, loadings @ loadings.T, atol=1e-8)
+    np.testing.assert_allclose(start.noise_variance, 0.5, atol=1e-8)
+    assert ((start.loadings**3).sum(0) > 0).all()
+
+
+def test_scores_and_variances_are_those_of_the_normal_posterior():
+    covariance, _ = _covariance()
+    covariance[4] *= 3
+    covariance[:, 4] *= 3
+    start = varimax_start(covariance, 2)
+    model = start.loadings @ start.loadings.T + np.diag(start.noise_variance)
+    # conditional normal distribution from the joint one of (z, x), without the matrix inversion lemma
+    scores = np.linalg.solve(model, start.loadings)
+    np.testing.assert_allclose(start.scores, scores, atol=1e-10)
+    left = np.eye(2) - start.loadings.T @ scores
+    np.testing.assert_allclose(start.posterior_variance, np.diag(left), atol=1e-10)
+
+
+def test_varimax_start_copes_with_constant_genes_and_as_many_factors_as_genes():
+    covariance, _ = _covariance(n_genes=6)
+    covariance[2] = covariance[:, 2] = 0
+    start = varimax_start(covariance, 6)
+    for values in (start.loadings, start.scores, start.noise_variance, start.posterior_variance):
+        assert np.isfinite(values).all()
+    assert not start.loadings[2].any()
+    assert (start.noise_variance > 0).all()
+
+
+def test_varimax_start_is_deterministic():
+    covariance, _ = _covariance()
+    first, second = varimax_start(covariance, 3), varimax_start(covariance.copy(), 3)
+    assert np.array_equal(first.loadings, second.loadings)
+
+
+def test_random_start_takes_all_variance_for_noise():
+    variance = np.array([4.0, 0.0, 1.0])
+    start = random_start(variance, 2, np.random.default_rng(0))
+    again = random_start(variance, 2, np.random.default_rng(0))
+    assert np.array_equal(start.loadings, again.loadings)
+    assert start.noise_variance.tolist() == [4, 1, 1]
+    assert not start.scores.any()
+    many = random_start(np.ones(20_000), 1, np.random.default_rng(1)).loadings
+    assert many.mean() == pytest.approx(0, abs=0.03)
+    assert many.std() == pytest.approx(1, abs=0.03)
