@@ -79,6 +79,12 @@ def environment_cells(
     return cells
 
 
+def environment_genes(adata: ad.AnnData, further: Sequence[str]) -> list[str]:
+    """The modelled genes and further ones, in the atlas's order: what the environments stage denoises."""
+    wanted = set(adata.var_names[modelled_genes(adata)]) | set(further)
+    return [gene for gene in adata.var_names if gene in wanted]
+
+
 def write_cells(cells: ad.AnnData, path: str | Path) -> None:
     """Write the result of :func:`environment_cells` as h5ad, whole or not at all."""
     write_atlas(cells, path)

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+# columns of numbers that may be empty; an empty name stays a name
+_NUMBERS = ("value", "inclusion", "loading", "agreement", "branch_length", "odds_ratio", "p_value", "q_value")
+
+
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that replaces it when the block ends without an error.
@@ -69,11 +73,11 @@ def write_table(table: "pd.DataFrame", path: str | Path) -> None:
 
 
 def read_table(path: str | Path) -> "pd.DataFrame":
-    """Read a table of :func:`write_table`; names such as "NA" or "None" stay text."""
+    """Read a table of :func:`write_table`; names such as "NA" or "None" stay text, empty numbers are NaN."""
     # here and not above: a job sets its thread counts before anything loads numpy
     import pandas as pd
 
-    return pd.read_csv(path, sep="\t", keep_default_na=False, na_values={"value": [""]}, quoting=0)
+    return pd.read_csv(path, sep="\t", keep_default_na=False, na_values=dict.fromkeys(_NUMBERS, [""]))
 
 
 def sha256_of(path: str | Path) -> str:

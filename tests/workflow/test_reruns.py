@@ -107,7 +107,7 @@ TABLES = {"score_fits", "list_genes", "compare_seeds", "enrich_factors", *REPORT
         ({"models__pca__gene_scaling": 0.5}, {"fit_matrix_model", "draw_fit", *TABLES}),
         (
             {"seeds": [0, 1, 2]},
-            {"fit_torch_model", "fit_matrix_model", "denoise_cells", "fit_tbr", "collect_tbr", *TABLES},
+            {"fit_torch_model", "fit_matrix_model", "fit_tbr", "collect_tbr", *TABLES},
         ),
         (
             {"environments__tree__linkage": "average"},

@@ -32,13 +32,8 @@ rule denoise_cells:
         environments=settings(
             CONFIG.environments, exclude={"tree", "min_cells_per_type"}
         ),
-        # the genes that TBR needs are denoised beside the modelled ones
-        tbr=(
-            settings(CONFIG.tbr, include={"latents", "n_latents"})
-            if CONFIG.tbr
-            else None
-        ),
-        seeds=CONFIG.seeds if CONFIG.tbr else [],
+        # the genes that TBR reads are denoised beside the modelled ones
+        tbr=settings(CONFIG.tbr, include={"latents"}) if CONFIG.tbr else None,
     script:
         f"../../scripts/{DENOISE_SCRIPT}"
 

@@ -3,7 +3,6 @@ if CONFIG.tbr:
 
     rule fit_tbr:
         input:
-            atlas="<results>/{atlas}/atlas.h5ad",
             cells="<results>/{atlas}/environments/cells.h5ad",
             tree="<results>/{atlas}/environments/tree.tsv",
             regulators=[located(CONFIG.tbr.regulators)] if CONFIG.tbr.regulators else [],
