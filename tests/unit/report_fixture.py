@@ -87,7 +87,7 @@ def make_genes(seeds: tuple[int, ...]) -> pd.DataFrame:
     for model in MODELS:
         factors = make_factors(model)
         loadings = factors.varm[f"{model}_loadings"]
-        inclusion = 1.0 if model == "sparse_vae" else ""
+        inclusion = 1.0 if model == "sparse_vae" else np.nan
         for seed in seeds:
             for j in range(K):
                 for i in np.flatnonzero(loadings[:, j]):

@@ -168,6 +168,21 @@ def test_a_table_of_an_earlier_run_is_not_shown(tmp_path):
     assert "TBR" not in (tmp_path / "report.html").read_text()
 
 
+def test_fits_of_an_earlier_config_are_not_shown(tmp_path):
+    write_results(tmp_path, figures=False)
+    write_json({"notes": ["stale"]}, tmp_path / "fits/pca/k99/seed0/fit.json")
+    write_json({"converged": False}, tmp_path / f"fits/pca/k{K}/seed9/fit.json")
+    write_report(tmp_path, "pbmc", make_config((0, 1, 2), True), tmp_path / "report.html", VERSIONS)
+    text = Page((tmp_path / "report.html").read_text()).text
+    assert "99" not in text.split("Decisions on the way")[0]
+    assert "Not converged" not in text
+
+
+def test_models_come_in_the_order_of_the_config(page):
+    found = re.findall(r"Factors of (\w+), k", page.text)
+    assert found == [name for name, settings in make_config((0,), True)["models"].items() if settings]
+
+
 def test_a_missing_table_is_named_and_no_page_is_left(tmp_path):
     write_results(tmp_path, figures=False)
     (tmp_path / "tables" / "genes.tsv").unlink()
@@ -266,10 +281,10 @@ def test_no_accuracy_is_said():
 def test_agreement_by_construction_is_named():
     verdicts = stability_verdicts(make_stability((0, 1)), make_config((0, 1), tbr=False))
     caution = next(verdict for verdict in verdicts if verdict.kind == "caution")
-    assert "by construction (sparse_vae, pca)" in caution.text
+    assert "by construction: sparse_vae, pca." in caution.text
     config = make_config((0, 1), tbr=False)
     config["models"]["sparse_vae"]["start"] = "random"
-    assert "by construction (pca)" in texts(stability_verdicts(make_stability((0, 1)), config))
+    assert "by construction: pca." in texts(stability_verdicts(make_stability((0, 1)), config))
 
 
 @pytest.mark.parametrize(
@@ -312,7 +327,7 @@ def test_nmse_stands_beside_baseline_and_floor():
 
 
 def test_mean_and_sd():
-    assert mean_and_sd(pd.Series([0.1, 0.3])) == "0.200 ± 0.141"
+    assert mean_and_sd(pd.Series([0.1, 0.3])) == "0.200 ±\u00a00.141"
     assert mean_and_sd(pd.Series([0.5, 0.5])) == "0.500"
     assert mean_and_sd(pd.Series([], dtype=float)) == "–"
 
@@ -327,7 +342,7 @@ def test_score_table_ends_with_its_references():
         "chance (reference)",
     ]
     accuracy = table.columns.index("accuracy")
-    assert table.rows[0][accuracy] == "0.902 ± 0.003"
+    assert table.rows[0][accuracy] == "0.902 ±\u00a00.003"
     assert table.rows[3][accuracy] == "0.300"
     assert table.rows[3][table.columns.index("ARI")] == "–"
 
@@ -358,7 +373,7 @@ def test_factor_rows_show_the_largest_genes_and_the_best_sets():
     assert [name for name, _ in rows[0].genes] == largest.tolist()
     assert rows[0].n_genes == str(len(own))
     assert rows[0].n_more_genes == len(own) - 3
-    assert rows[0].sets == ((SETS[0], "q = 1e-5, 5 of 12 genes"),)
+    assert rows[0].sets == ((SETS[0], "q\u00a0=\u00a01e-5, 5 of 12 genes"),)
     assert (rows[0].n_more_sets, rows[0].note) == (1, "")
     assert rows[1].note == "no set at q < 0.05"
     assert rows[3].note == "dead: no gene has weight"

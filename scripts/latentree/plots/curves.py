@@ -7,10 +7,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from latentree.plots.style import COLOURS, GREY, drawing, new_figure, save, save_sentence, say
+from latentree.plots.style import COLOURS, GREY, WIDTH, drawing, new_figure, save, save_sentence, say
 
 _NOT_A_LOSS = ("epoch", "cpu_seconds", "wall_seconds")
-_PANELS_PER_ROW = 3
+_PANELS_PER_ROW = 2
 
 
 def draw_training(history: pd.DataFrame, path: str | Path, *, title: str | None = None) -> None:
@@ -38,7 +38,7 @@ def draw_training(history: pd.DataFrame, path: str | Path, *, title: str | None 
     epochs = values["epoch"] if "epoch" in values else pd.Series(np.arange(1, len(values) + 1))
     rows = -(-len(columns) // _PANELS_PER_ROW)
     with drawing():
-        figure = new_figure(2.6 * min(len(columns), _PANELS_PER_ROW), 1.9 * rows + 0.3)
+        figure = new_figure(WIDTH, 1.6 * rows + 0.4)
         panels = figure.subplots(rows, min(len(columns), _PANELS_PER_ROW), squeeze=False, sharex=True).ravel()
         for axes, name in zip(panels, columns, strict=False):
             _curve(axes, epochs.to_numpy(), values[name].to_numpy(), name)

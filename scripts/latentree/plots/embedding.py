@@ -12,10 +12,10 @@ from matplotlib.patheffects import withStroke
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from latentree.plots.style import Mark, cell_type_styles, drawing, new_figure, save, say, shortened
+from latentree.plots.style import WIDTH, Mark, cell_type_styles, drawing, new_figure, save, say, shortened
 
-_SIDE = 5.2  # inches of the square that holds the cells
-_LEGEND_ROWS = 24
+_LEGEND_COLUMNS = 2
+_LEGEND_ROW = 0.19  # inches
 _VECTOR_CELLS = 1500  # more cells are drawn as pixels, so that the file stays small
 _LABEL_DISTANCE = 0.045  # between two numbers, as a share of the picture's side
 
@@ -53,9 +53,7 @@ def draw_embedding(
     title = title or f"{model}, {latents.shape[1]} factors: t-SNE of {len(rows):,} cells"
     with drawing():
         names = [str(name) for name in cell_types.categories]
-        columns = -(-len(names) // _LEGEND_ROWS)
-        widest = max((len(shortened(name)) for name in names), default=0)
-        figure = new_figure(_SIDE + columns * (0.65 + 0.085 * widest), _SIDE)
+        figure = new_figure(WIDTH, WIDTH + _LEGEND_ROW * (1 + -(-len(names) // _LEGEND_COLUMNS)))
         axes = figure.add_subplot()
         axes.set(xticks=[], yticks=[])
         axes.set_title(title)
@@ -65,7 +63,7 @@ def draw_embedding(
             marks = cell_type_styles(names)
             _scatter(axes, embed(used, seed), np.asarray(cell_types.codes)[rows], marks)
             axes.set(xlabel="t-SNE 1", ylabel="t-SNE 2")
-            _add_legend(figure, marks, columns)
+            _add_legend(figure, marks)
         save(figure, path)
 
 
@@ -182,11 +180,13 @@ def spread_out(places: np.ndarray, distance: float, n_steps: int = 300) -> np.nd
     return places
 
 
-def _add_legend(figure: Figure, marks: dict[str, Mark], columns: int) -> None:
-    """Number, mark and name of every type, beside the cells."""
+def _add_legend(figure: Figure, marks: dict[str, Mark]) -> None:
+    """Number, mark and name of every type, below the cells."""
     handles = [
         Line2D([], [], linestyle="", marker=mark.marker, color=mark.colour, markersize=6)
         for mark in marks.values()
     ]
     labels = [f"{mark.number}  {shortened(name)}" for name, mark in marks.items()]
-    figure.legend(handles, labels, loc="outside right upper", ncols=columns, handletextpad=0.3)
+    figure.legend(
+        handles, labels, loc="outside lower left", ncols=_LEGEND_COLUMNS, fontsize=8, handletextpad=0.2
+    )

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from latentree.plots.embedding import alive_factors
-from latentree.plots.style import DIVERGING, drawing, new_figure, save, shortened
+from latentree.plots.style import DIVERGING, WIDTH, drawing, new_figure, save, shortened
 
 
 def draw_loadings(
@@ -33,11 +33,11 @@ def draw_loadings(
     genes = top_genes(loadings, max_genes)
     names = [shortened(name, 18) for name in factors.var_names[genes]]
     alive = alive_factors(factors, n_factors)
-    labels = [f"f{i + 1}" + ("" if alive[i] else "\n(dead)") for i in range(n_factors)]
+    labels = [f"f{i + 1}" if alive[i] else f"(f{i + 1})" for i in range(n_factors)]
     with drawing():
-        figure = new_figure(2.6 + max(3.0, 0.42 * n_factors), 1.6 + max(1.0, 0.155 * len(genes)))
+        figure = new_figure(max(WIDTH, 1.6 + 0.34 * n_factors), 1.5 + max(1.0, 0.155 * len(genes)))
         axes = figure.add_subplot()
-        _heat_map(axes, relative(loadings)[genes], names, labels)
+        _heat_map(axes, relative(loadings)[genes], names, labels, some_dead=not alive.all())
         axes.set_title(title or f"{model}, {n_factors} factors: top genes", pad=8)
         save(figure, path)
 
@@ -57,7 +57,9 @@ def relative(loadings: np.ndarray) -> np.ndarray:
     return loadings / np.where(largest > 0, largest, 1)
 
 
-def _heat_map(axes: Axes, values: np.ndarray, genes: list[str], labels: list[str]) -> None:
+def _heat_map(
+    axes: Axes, values: np.ndarray, genes: list[str], labels: list[str], *, some_dead: bool
+) -> None:
     """Values (n_shown, n_factors) as coloured cells, zero white, first gene on top."""
     if not len(genes):
         axes.text(len(labels) / 2, 0.5, "all loadings are zero", ha="center", va="center")
@@ -80,5 +82,5 @@ def _heat_map(axes: Axes, values: np.ndarray, genes: list[str], labels: list[str
     bar = axes.figure.colorbar(
         mesh, ax=axes, location="bottom", aspect=30, pad=0.01, shrink=0.9, ticks=[-1, -0.5, 0, 0.5, 1]
     )
-    bar.set_label("loading / largest of its factor")
+    bar.set_label("loading / largest of its factor" + ("; in brackets: dead factors" if some_dead else ""))
     bar.outline.set_visible(False)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from latentree.plots.style import COLOURS, GREY, drawing, new_figure, save, save_sentence
+from latentree.plots.style import COLOURS, GREY, WIDTH, drawing, new_figure, save, save_sentence
 
 _SHOWN = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
 _LINES = {"majority": "--", "chance": ":"}
@@ -34,7 +34,7 @@ def draw_scores(metrics: pd.DataFrame, path: str | Path, *, title: str | None = 
         return
     names = [_fit_name(*key) for key in fits[["model", "n_factors"]].drop_duplicates().to_numpy()]
     with drawing():
-        figure = new_figure(7.6, 1.1 + 0.26 * len(names))
+        figure = new_figure(WIDTH, 1.2 + 0.26 * len(names))
         for axes, (metric, label) in zip(figure.subplots(1, 2, sharey=True), _SHOWN.items(), strict=True):
             mine = fits[fits["metric"] == metric]
             values = [
@@ -45,7 +45,10 @@ def draw_scores(metrics: pd.DataFrame, path: str | Path, *, title: str | None = 
             ]
             _dots(axes, names, [group.to_numpy() for group in values])
             _reference_lines(axes, rows[rows["metric"] == metric])
-            axes.set_xlabel(f"{label} on test cells")
+            axes.set_xlabel(f"{label}, test cells")
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        if labels:
+            figure.legend(handles, labels, loc="outside upper right", ncols=len(labels))
         if title:
             figure.suptitle(title, x=0.01, ha="left", fontsize=10)
         save(figure, path)
@@ -74,7 +77,7 @@ def draw_stability(stability: pd.DataFrame, path: str | Path, *, title: str | No
     values = [rows.loc[rows["factor"].astype(str) != "all", "agreement"].to_numpy() for _, rows in groups]
     means = [rows.loc[rows["factor"].astype(str) == "all", "agreement"].mean() for _, rows in groups]
     with drawing():
-        figure = new_figure(6.4, 1.1 + 0.26 * len(names))
+        figure = new_figure(WIDTH, 1.1 + 0.26 * len(names))
         axes = figure.add_subplot()
         _dots(axes, names, values, means)
         axes.set_xlim(-0.02, 1.03)
@@ -105,10 +108,8 @@ def _dots(
 
 
 def _reference_lines(axes: Axes, rows: pd.DataFrame) -> None:
-    """Lines at the levels that need no model, named above the panel."""
+    """Lines at the levels that need no model."""
     for model, dash in _LINES.items():
         level = rows.loc[rows["model"] == model, "value"].mean()
         if np.isfinite(level):
             axes.axvline(level, color=GREY, linestyle=dash, linewidth=1, label=model)
-    if axes.get_legend_handles_labels()[1]:
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(_LINES), borderaxespad=0.2, fontsize=8)

@@ -17,6 +17,8 @@ from latentree.files import atomic_path
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 GREY = "#767676"
+WIDTH = 5.0
+"""Inches: letters stay legible on a narrow screen, and two pictures fit side by side on a wide one."""
 DIVERGING = "PuOr_r"
 
 _SETTINGS = {

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from latentree.plots.style import COLOURS, GREY, MARKERS, drawing, new_figure, save, save_sentence
+from latentree.plots.style import COLOURS, GREY, MARKERS, WIDTH, drawing, new_figure, save, save_sentence
 
 _PANELS = {
     "mcc": ("MCC of latents", {"mcc_chance": "chance", "mcc_chance_95": "its 95th percentile"}),
@@ -43,9 +43,9 @@ def draw_tbr(tbr: pd.DataFrame, path: str | Path, *, title: str | None = None) -
     groups = list(dict.fromkeys(table["group"]))
     estimators = list(dict.fromkeys(table.loc[table["metric"].isin(panels), "estimator"]))
     with drawing():
-        width = 1.1 + max(1.5, 0.85 * len(groups))
-        figure = new_figure(max(6.6, width * len(panels)), 3.3)
-        for axes, metric in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        figure = new_figure(max(WIDTH, 0.8 * len(groups)), 0.8 + 1.8 * len(panels))
+        grid = figure.subplots(len(panels), 1, squeeze=False, sharex=True)[:, 0]
+        for axes, metric in zip(grid, panels, strict=True):
             _panel(axes, table, metric, groups, estimators)
         figure.legend(
             *_named(figure.axes[0], set(estimators)), loc="outside lower left", ncols=len(estimators)
@@ -80,14 +80,14 @@ def _panel(axes: Axes, table: pd.DataFrame, metric: str, groups: list[str], esti
     handles, labels = _named(axes, set(references.values()))
     if labels:
         axes.legend(
-            handles, labels, ncols=2, fontsize=7.5, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0
+            handles, labels, ncols=2, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0
         )
     axes.set_xticks(range(len(groups)), groups)
     axes.set_xlim(-0.6, len(groups) - 0.4)
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     if metric != "nmse":
         axes.set_ylim(top=1.02)
-    axes.set_title(label, fontsize=9, pad=22)
+    axes.set_title(label, fontsize=9)
 
 
 def _named(axes: Axes, names: set[str]) -> tuple[list[Any], list[str]]:

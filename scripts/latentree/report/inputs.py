@@ -1,7 +1,7 @@
 """What the page is made of, read from one atlas's folder of results."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import pandas as pd
 from latentree.errors import InputError
 from latentree.files import read_json, read_table
 
-_NUMBERS = ("value", "loading", "q_value", "p_value", "agreement")
+_NUMBERS = ("value", "loading", "inclusion", "q_value", "p_value", "agreement")
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,8 @@ class Inputs:
     """Tables, decisions and pictures of one atlas.
 
     ``tbr`` is None where the stage did not run; ``pictures`` holds a ``data:`` URI for each SVG by the
-    name of its file; ``summaries`` holds fit.json by (model, n_factors, seed).
+    name of its file; ``summaries`` holds fit.json by (model, n_factors, seed); ``fits`` lists (model,
+    n_factors) of every fit.
     """
 
     metrics: pd.DataFrame
@@ -30,40 +31,42 @@ class Inputs:
     qc: Mapping[str, Any]
     pictures: Mapping[str, str]
     summaries: Mapping[tuple[str, int, int], Mapping[str, Any]]
-
-    def fits(self, first_seed: int) -> list[tuple[str, int]]:
-        """(model, n_factors) of every fit, in the order of the gene table, the first seed's before others."""
-        keys = self.genes[["seed", "model", "n_factors"]].drop_duplicates()
-        ordered = keys.sort_values("seed", key=lambda s: s.astype(str) != str(first_seed), kind="stable")
-        listed = [
-            (str(model), int(k)) for model, k in zip(ordered["model"], ordered["n_factors"], strict=True)
-        ]
-        # a fit whose factors all died has no gene, and is shown all the same
-        listed += [(model, k) for model, k, _ in self.summaries]
-        return list(dict.fromkeys(listed))
+    fits: Sequence[tuple[str, int]]
 
 
-def read_inputs(results: Path, *, with_tbr: bool) -> Inputs:
-    """Read the folder of one atlas.
+def read_inputs(results: Path, config: Mapping[str, Any]) -> Inputs:
+    """Read the folder of one atlas; what an earlier config left there is not read.
+
+    Tables and fits come in the config's order of models, references that are no models of it last.
 
     Raises
     ------
     InputError
         A table that every run writes is missing.
     """
-    summaries = {}
-    for path in sorted(results.glob("fits/*/k*/seed*/fit.json")):
-        model, k, seed = path.parts[-4], path.parts[-3], path.parts[-2]
-        summaries[model, int(k[1:]), int(seed[4:])] = read_json(path)
+    models = {name: settings for name, settings in config["models"].items() if settings is not None}
+    fits = [(name, k) for name, settings in models.items() for k in settings["n_factors"]]
+    place = {name: i for i, name in enumerate(models)}
+
+    def table(name: str) -> pd.DataFrame:
+        found = _table(results, name)
+        return found.sort_values("model", key=lambda m: m.map(place).fillna(len(place)), kind="stable")
+
     return Inputs(
-        metrics=_table(results, "metrics"),
-        genes=_table(results, "genes"),
-        enrichment=_table(results, "enrichment"),
-        stability=_table(results, "stability"),
-        tbr=_table(results, "tbr") if with_tbr else None,
+        metrics=table("metrics"),
+        genes=table("genes"),
+        enrichment=table("enrichment"),
+        stability=table("stability"),
+        tbr=_table(results, "tbr") if config.get("tbr") else None,
         qc=read_json(_existing(results / "qc.json")),
         pictures={path.name: _data_uri(path) for path in sorted(results.glob("figures/*.svg"))},
-        summaries=dict(sorted(summaries.items())),
+        summaries={
+            (model, k, seed): read_json(path)
+            for model, k in fits
+            for seed in config["seeds"]
+            if (path := results / "fits" / model / f"k{k}" / f"seed{seed}" / "fit.json").is_file()
+        },
+        fits=fits,
     )
 
 

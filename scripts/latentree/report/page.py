@@ -85,7 +85,7 @@ def write_report(
     InputError
         A table that every run writes is missing.
     """
-    inputs = read_inputs(Path(results), with_tbr=bool(config.get("tbr")))
+    inputs = read_inputs(Path(results), config)
     write_text(render(inputs, atlas_name, config, versions, run or {}), output)
 
 
@@ -97,7 +97,7 @@ def render(
     run: Mapping[str, Any],
 ) -> str:
     """The page's HTML; the same inputs give the same text."""
-    first_seed = _first_seed(config)
+    first_seed = int(config["seeds"][0])
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -108,8 +108,8 @@ def render(
     tbr = inputs.tbr
     return environment.get_template("report.html.j2").render(
         atlas_name=atlas_name,
-        atlas=config.get("atlases", {}).get(atlas_name, {}),
-        seeds=config.get("seeds", []),
+        atlas=config["atlases"][atlas_name],
+        seeds=config["seeds"],
         first_seed=first_seed,
         verdicts=verdicts(inputs, config, first_seed),
         facts=facts(inputs.qc),
@@ -131,10 +131,7 @@ def render(
             "Agreement of matched factors between fits; numbers in the table.",
             "Dots are factors, bars are means.",
         ),
-        fits=[
-            _fit_section(inputs, i, model, k, first_seed)
-            for i, (model, k) in enumerate(inputs.fits(first_seed))
-        ],
+        fits=[_fit_section(inputs, i, model, k, first_seed) for i, (model, k) in enumerate(inputs.fits)],
         enrichment_tested=not inputs.enrichment.empty,
         tbr=None if tbr is None else tbr_table(tbr),
         tbr_remarks=[] if tbr is None else remarks(tbr),
@@ -149,11 +146,6 @@ def render(
         versions=versions,
         run=run,
     )
-
-
-def _first_seed(config: Mapping[str, Any]) -> int:
-    seeds = config.get("seeds") or [0]
-    return int(seeds[0])
 
 
 def _picture(inputs: Inputs, name: str, alt: str, caption: str) -> Picture | None:

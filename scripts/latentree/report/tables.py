@@ -57,12 +57,14 @@ class FactorRow:
 
 
 def mean_and_sd(values: pd.Series, digits: int = 3) -> str:
-    """``0.912 ± 0.004`` over seeds; without ± where all values are the same, a dash for none."""
+    """``0.912 ± 0.004`` over seeds; without ± where no digit differs, a dash for none."""
     values = values.dropna()
     if values.empty:
         return _NO_VALUE
     text = f"{values.mean():.{digits}f}"
-    return text if values.nunique() == 1 else f"{text} ± {values.std(ddof=1):.{digits}f}"
+    sd = f"{values.std(ddof=1):.{digits}f}"
+    # a line may break before ±, not behind it
+    return text if len(values) == 1 or float(sd) == 0 else f"{text} ±\u00a0{sd}"
 
 
 def score_table(metrics: pd.DataFrame) -> Table:
@@ -80,7 +82,7 @@ def score_table(metrics: pd.DataFrame) -> Table:
         name = str(model)
         rows.append((_REFERENCES.get(name, name), _NO_VALUE if name in _REFERENCES else str(k), *cells))
     return Table(
-        "Scores on test cells, mean ± sd over seeds; no ± where there is one seed or all give the same. "
+        "Scores on test cells, mean ± sd over seeds; no ± for a single seed or where all seeds agree. "
         "PCA, NMF, majority and chance are the references.",
         ("model", "k", *(_SCORES[name] for name in columns)),
         tuple(rows),
@@ -142,13 +144,13 @@ def factor_rows(
     seed: int,
     *,
     n_genes: int = 12,
-    n_sets: int = 4,
+    n_sets: int = 3,
 ) -> tuple[FactorRow, ...]:
     """The factors of one fit, f1 first, those without any gene included."""
     mine = _of_fit(genes, model, n_factors, seed)
     mine = mine[mine["loading"] != 0]
     # models without exact zeros list their largest loadings only, whose number means nothing
-    counted = "inclusion" in mine and (mine["inclusion"].astype(str) != "").any()
+    counted = mine["inclusion"].notna().any()
     tested = _of_fit(enrichment, model, n_factors, seed)
     rows = []
     for name in (f"f{i + 1}" for i in range(n_factors)):
@@ -180,7 +182,7 @@ def _note(no_genes: bool, no_sets: bool, tested: bool) -> str:
 
 def _described(row: pd.Series) -> tuple[str, str]:
     """A gene set and its evidence."""
-    evidence = f"q = {_small(row['q_value'])}, {row['n_overlap']} of {row['n_set']} genes"
+    evidence = f"q\u00a0=\u00a0{_small(row['q_value'])}, {row['n_overlap']} of {row['n_set']} genes"
     return str(row["gene_set"]), evidence
 
 

@@ -17,7 +17,7 @@ from latentree.report.inputs import Inputs
 
 SIGNIFICANT = 0.05
 _REFERENCES = ("majority", "chance")
-_EXACT = 0.9995  # agreement beyond this is that of repeated fits, not of independent ones
+_REPEATED = 0.995  # agreement beyond this is that of one fit repeated, not of independent ones
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def stability_verdicts(stability: pd.DataFrame, config: Mapping[str, Any]) -> li
     same = [m for m in models if _starts_alike(m, config, [a for other, _, a in listed if other == m])]
     if same:
         text = (
-            f"A start that the seed does not change makes fits agree by construction ({', '.join(same)}). "
+            f"Where the seed changes little or nothing, fits agree by construction: {', '.join(same)}. "
             "Such agreement says nothing about other cells of the same tissue."
         )
         said.append(Verdict(topic, text, "caution"))
@@ -167,8 +167,8 @@ def stability_verdicts(stability: pd.DataFrame, config: Mapping[str, Any]) -> li
 
 
 def _starts_alike(model: str, config: Mapping[str, Any], agreements: list[float]) -> bool:
-    settings = (config.get("models") or {}).get(model) or {}
-    return model == "pca" or settings.get("start") == "varimax" or min(agreements) >= _EXACT
+    settings = config["models"].get(model) or {}
+    return model == "pca" or settings.get("start") == "varimax" or min(agreements) >= _REPEATED
 
 
 def enrichment_verdicts(inputs: Inputs, first_seed: int) -> list[Verdict]:
@@ -180,7 +180,7 @@ def enrichment_verdicts(inputs: Inputs, first_seed: int) -> list[Verdict]:
         return [Verdict(topic, text, "caution")]
     rows = table[(table["seed"].astype(str) == str(first_seed)) & (table["q_value"] < SIGNIFICANT)]
     named = []
-    for model, k in inputs.fits(first_seed):
+    for model, k in inputs.fits:
         mine = rows[(rows["model"] == model) & (rows["n_factors"] == k)]
         named.append(f"{model} {mine['factor'].nunique()} of {k}")
     text = (
