@@ -101,7 +101,7 @@ def _tee(path: str | None) -> Iterator[None]:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     before = sys.stdout, sys.stderr
     with open(path, "w", encoding="utf-8") as log:
-        sys.stdout, sys.stderr = _Tee(before[0], log), _Tee(before[1], log)  # type: ignore[assignment]
+        sys.stdout, sys.stderr = _Tee(before[0], log), _Tee(before[1], log)
         try:
             yield
         finally:

@@ -123,7 +123,7 @@ def fits(pattern, seeds=None, models=None):
 
 def fit_files(file):
     """One file of every fit."""
-    return fits("<results>/{atlas}/fits/{model}/k{k}/seed{seed}/" + file)
+    return fits(f"<results>/{{atlas}}/fits/{{model}}/k{{k}}/seed{{seed}}/{file}")
 
 
 def memory(base_mb, per_input_mb):

@@ -1,0 +1,34 @@
+"""The worked examples run by --configfile alone: counts, mouse with human gene sets, few genes."""
+
+import json
+
+import pytest
+import yaml
+
+from latentree.files import read_json, read_table
+from workflow_harness import ROOT
+
+EXAMPLES = sorted(path.stem for path in (ROOT / "config").glob("*20*.yaml"))
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_runs_from_its_config_alone(checkout, shared_data, name):
+    config = yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text())
+    # the shared folder stands in for data/, and one small model for all of them
+    config = json.loads(json.dumps(config).replace('"data/', f'"{shared_data}/'))
+    config.update(seeds=[0], models={"pca": {"n_factors": 5}}, results="results")
+    config["tbr"].update(estimators=["baseline"], n_steps=50, phenotype={"n_changes": [1]})
+    checkout.snakemake("--configfile", checkout.config(config))
+
+    folders = {path.parent.name for path in (checkout.root / "results").glob("*/atlas.h5ad")}
+    assert folders == {name}, "only the config's own atlas runs"
+    atlas = checkout.root / "results" / name
+    scores = (
+        read_table(atlas / "tables" / "metrics.tsv").query("metric == 'accuracy'").set_index("model")["value"]
+    )
+    assert scores["pca"] > scores["majority"] + 0.1
+    assert len(read_table(atlas / "tables" / "enrichment.tsv"))
+    tbr = read_table(atlas / "tables" / "tbr.tsv")
+    assert (tbr["input_source"] != "").all()
+    assert "counts" in json.dumps(read_json(atlas / "qc.json"))
+    assert (atlas / "report.html").stat().st_size > 10_000
