@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import anndata as ad
 import numpy as np
@@ -11,12 +12,12 @@ from scipy import sparse
 
 from latentree.atlas import modelled_genes, split_rows, write_atlas
 from latentree.errors import InputError, listed, nearest
+from latentree.leading_axes import Matrix
 from latentree.magic import MagicGraph
-from latentree.principal_axes import Matrix
 from latentree.seeds import derive_seed
 from latentree.settings import EnvironmentSettings, MagicSettings
 
-Denoiser = Callable[[Matrix, np.ndarray], np.ndarray]
+Denoiser: TypeAlias = Callable[[Matrix, np.ndarray], np.ndarray]
 """Another engine: values (n_cells, n_genes) of the whole atlas and the positions (n_chosen,) of the
 chosen genes to their denoised values, dense (n_cells, n_chosen)."""
 

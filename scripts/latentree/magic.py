@@ -1,6 +1,6 @@
 """MAGIC: denoising by diffusion over a graph of similar cells (van Dijk et al., Cell 174:716, 2018).
 
-Cells are compared in principal components. Cell i gives its j-th neighbour the affinity
+Cells are compared along leading axes (see leading_axes.py). Cell i gives its j-th neighbour the affinity
 exp(-(d_ij / b_i) ** decay), b_i the distance to its knn-th neighbour; affinities below 1e-4 and
 beyond the knn_max nearest are zero, a cell's own is 1. The affinities are made symmetric by
 averaging with their transpose, rows scaled to sum 1 (the operator M), and the denoised values
@@ -21,8 +21,8 @@ import numpy as np
 from scipy import sparse
 
 from latentree.errors import InputError
+from latentree.leading_axes import LeadingAxes, Matrix
 from latentree.neighbours import nearest_neighbours
-from latentree.principal_axes import Matrix, PrincipalAxes
 from latentree.settings import MagicSettings
 
 _THRESHOLD = 1e-4  # smallest affinity kept, as in the authors' code
@@ -48,7 +48,7 @@ class MagicGraph:
     """
 
     settings: MagicSettings
-    axes: PrincipalAxes | None
+    axes: LeadingAxes | None
     origin: np.ndarray
     positions: np.ndarray
     operator: sparse.csr_matrix
@@ -74,7 +74,7 @@ class MagicGraph:
             )
         axes = None
         if settings.n_pca is not None and settings.n_pca < n_genes:
-            axes = PrincipalAxes.fit(x, min(settings.n_pca, n_cells - 1), settings.seed)
+            axes = LeadingAxes.fit(x, min(settings.n_pca, n_cells - 1), settings.seed)
         positions = _positions(x, axes)
         # far from the origin float32 distances lose digits
         origin = positions.mean(axis=0)
@@ -154,7 +154,7 @@ class MagicGraph:
             )
 
 
-def _positions(x: Matrix, axes: PrincipalAxes | None) -> np.ndarray:
+def _positions(x: Matrix, axes: LeadingAxes | None) -> np.ndarray:
     if axes is not None:
         return axes.scores(x)
     return np.array(x.toarray() if sparse.issparse(x) else x, dtype=np.float32)

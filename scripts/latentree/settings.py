@@ -58,6 +58,14 @@ class MagicSettings(Settings):
     )
     seed: int = Field(0, ge=0, description="seed of the randomised PCA")
 
+    @model_validator(mode="after")
+    def _the_graph_can_be_made(self) -> "MagicSettings":
+        if self.knn_max is not None and self.knn_max < self.knn:
+            raise ValueError(f"knn_max ({self.knn_max}) must not be below knn ({self.knn})")
+        if self.engine == "magic-impute" and self.fit_on == "train":
+            raise ValueError("magic-impute has no place for held-out cells: set fit_on: all beside it")
+        return self
+
 
 class TreeSettings(Settings):
     """Where the rooted tree of cell types comes from."""
