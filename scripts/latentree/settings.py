@@ -177,7 +177,9 @@ class SparseVAESettings(TorchModelSettings):
     likelihood: Literal["auto", "gaussian"] = Field(
         "auto", description="gaussian: normal with one noise level per gene; auto chooses it today"
     )
-    gene_scaling: float = Field(1.0, ge=0, le=1, description="as in every model; z-scores by default")
+    gene_scaling: float = Field(
+        0.5, ge=0, le=1, description="as in every model; what the start and the encoder see"
+    )
     standardise: bool = Field(
         True, description="likelihood, W and penalties see genes in units of their sd, whatever gene_scaling"
     )
@@ -236,13 +238,23 @@ class TBRSettings(Settings):
         "global", description="constant of the phenotype: none, one for all, or one for each environment"
     )
     penalty: float = Field(
-        1e-2,
+        0.1,
         ge=0,
         description="weight of the absolute branch changes, per environment; phenotype in units of its sd",
     )
     learning_rate: float = Field(1e-2, gt=0, description="Adam's step size at its highest (one cycle)")
-    n_steps: int = Field(1500, ge=1, description="steps of baseline and joint, or of stage one of two_stage")
-    n_finetune_steps: int = Field(500, ge=0, description="joint steps after the rotation of two_stage")
+    n_steps: int | None = Field(
+        None,
+        ge=1,
+        description="steps of baseline and joint, or of two_stage's stage one; null: 800 below 5,000 training"
+        " cells, else 2500",
+    )
+    n_finetune_steps: int | None = Field(
+        None,
+        ge=0,
+        description="joint steps after the rotation of two_stage; null: 400 below 5,000 training cells, else"
+        " 1500",
+    )
     batch_size: int = Field(512, ge=1, description="cells per step")
     weight_decay: float | None = Field(
         None, ge=0, description="decoupled, on phi only; null: 0.1 below 5,000 training cells, else 0"

@@ -1,5 +1,7 @@
 """Simulators with known truth: trees, sparse changes of effects, and cells for tree-based regularisation."""
 
+import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,13 +43,13 @@ def sparse_changes(
     -------
     Array of shape (n_branches, n_latents).
     """
-    if (n_changes is None) == (probability is None):
-        raise ValueError("give either n_changes or probability")
-    if n_changes is not None:
-        rank = rng.random((n_branches, n_latents)).argsort(axis=1).argsort(axis=1)
-        changed = rank < n_changes
+    drawn = rng.random((n_branches, n_latents))
+    if n_changes is not None and probability is None:
+        changed = drawn.argsort(axis=1).argsort(axis=1) < n_changes
+    elif probability is not None and n_changes is None:
+        changed = drawn < probability
     else:
-        changed = rng.random((n_branches, n_latents)) < probability
+        raise ValueError("give either n_changes or probability")
     return np.where(changed, rng.normal(size=(n_branches, n_latents)), 0.0)
 
 
@@ -126,7 +128,7 @@ def simulate_environments(
     tree = balanced_tree(depth)
     n_branches = tree.n_nodes - 1
     changes = sparse_changes(n_branches, n_latents, rng, n_changes=n_changes, probability=probability)
-    weights = node_weights(tree, rng.normal(size=n_latents), changes)
+    weights = node_weights(tree, rng.normal(size=(n_latents,)), changes)
     nodes = np.flatnonzero(tree.is_leaf) if observed == "leaves" else np.arange(1, tree.n_nodes)
     node = np.repeat(nodes, n_cells)
     X = rng.standard_normal((len(node), n_inputs), dtype=np.float32)
@@ -147,13 +149,12 @@ def simulate_environments(
     )
 
 
-def _random_map(kind: str, n_inputs: int, n_latents: int, rng: np.random.Generator):  # type: ignore[no-untyped-def]
+def _random_map(
+    kind: str, n_inputs: int, n_latents: int, rng: np.random.Generator
+) -> Callable[[np.ndarray], np.ndarray]:
     """A random function from (n_cells, n_inputs) to (n_cells, n_latents)."""
     sizes = [n_inputs, n_latents] if kind == "linear" else [n_inputs, 32, 32, n_latents]
-    layers = [
-        rng.normal(scale=a**-0.5, size=(a, b)).astype(np.float32)
-        for a, b in zip(sizes[:-1], sizes[1:], strict=True)
-    ]
+    layers = [rng.normal(scale=a**-0.5, size=(a, b)).astype(np.float32) for a, b in itertools.pairwise(sizes)]
 
     def apply(X: np.ndarray) -> np.ndarray:
         hidden = X @ layers[0]

@@ -109,7 +109,7 @@ def _split(
         array = np.asarray(given)
         if array.dtype == bool and array.shape == (n_cells,):
             array = np.flatnonzero(array)
-        if array.ndim != 1 or (len(array) and not (0 <= array.min() and array.max() < n_cells)):
+        if array.ndim != 1 or (len(array) and not (array.min() >= 0 and array.max() < n_cells)):
             raise InputError(name, "is not a list of row numbers of X", f"Give numbers below {n_cells}")
         rows[name] = np.unique(array).astype(np.int64)
     if len(rows["train"]) < 2:

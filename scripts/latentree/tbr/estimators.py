@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 import pandas as pd
@@ -19,15 +19,20 @@ from latentree.tbr.moments import Moments, collect
 from latentree.tbr.phi import FEW_CELLS, Phi, phi_kind
 from latentree.tbr.rotation import sparsest_map, whitening
 from latentree.tbr.sparse_changes import Solution, least_squares, sparse_solution
-from latentree.tbr.steps import FreeWeights, Steps, StepData, TreeWeights
+from latentree.tbr.steps import FreeWeights, StepData, Steps, TreeWeights
 from latentree.tbr.structure import Branches
 from latentree.training import reproducible
 from latentree.tree import Tree
 
+Number = TypeVar("Number", int, float)
 Estimator = Literal["baseline", "joint", "two_stage"]
 
-_FINETUNE_RATE = 0.3  # of the learning rate: the rotation is a good start that must not be shaken off
-_FEW_CELLS_DECAY = 0.1
+# of the learning rate: the rotated latents are a good start that must not be shaken off
+_FINETUNE_RATE = 0.6
+# what null means in the settings, below FEW_CELLS training cells and from there on
+_WEIGHT_DECAY = (0.1, 0.0)
+_N_STEPS = (800, 2500)
+_N_FINETUNE_STEPS = (400, 1500)
 _RANK_SHARE = 0.05
 
 
@@ -93,7 +98,9 @@ class TBRFit:
             )
         return self.phi.latents(inputs)
 
-    def predict(self, X: np.ndarray | sparse.spmatrix, environments: Sequence[str] | np.ndarray) -> np.ndarray:
+    def predict(
+        self, X: np.ndarray | sparse.spmatrix, environments: Sequence[str] | np.ndarray
+    ) -> np.ndarray:
         """Phenotype of any cells, float64 (n_cells,).
 
         An environment without training cells is given the weights of the nearest one that had some.
@@ -180,13 +187,10 @@ def fit_tbr(
 
 def environment_codes(environments: np.ndarray, tree: Tree, observed: tuple[str, ...]) -> np.ndarray:
     """Row in ``observed`` of each cell's environment, or of the nearest observed node; int64 (n_cells,)."""
-    names, inverse = np.unique(environments.astype(str), return_inverse=True)
+    numbers, names = pd.factorize(environments)
     row = {name: i for i, name in enumerate(observed)}
-    known = np.array(
-        [row[name] if name in row else row[tree.nearest(name, observed)] for name in names.tolist()],
-        dtype=np.int64,
-    )
-    return known[inverse]
+    known = [row[name] if name in row else row[tree.nearest(name, observed)] for name in names]
+    return np.array(known, dtype=np.int64)[numbers]
 
 
 class _Fit:
@@ -225,58 +229,70 @@ class _Fit:
 
     def _baseline(self) -> Solution:
         self._steps("baseline", FreeWeights(self._random((1, self.n_latents))))
-        return self._solution(np.zeros(self.n_latents, dtype=bool))
+        return self._final_solution(np.zeros(self.n_latents, dtype=bool))
 
     def _joint(self) -> Solution:
         shape = (self.branches.reduced.n_nodes - 1, self.n_latents)
         self._steps("joint", self._tree_weights(self._random((self.n_latents,)), np.zeros(shape)))
-        return self._solution(np.ones(self.n_latents, dtype=bool))
+        return self._final_solution(np.ones(self.n_latents, dtype=bool))
 
     def _two_stage(self) -> Solution:
         self._steps("free", FreeWeights(self._random((self.n_environments, self.n_latents))))
         self._rotate()
         changing = np.ones(self.n_latents, dtype=bool)
-        solution = self._solution(changing)
-        if self.settings.n_finetune_steps == 0:
-            return solution
+        if self._by_size(self.settings.n_finetune_steps, _N_FINETUNE_STEPS) == 0:
+            return self._final_solution(changing)
+        allowed = self._allowed(changing)
+        solution = sparse_solution(self._moments, None, self.branches, allowed, self.settings.penalty)
         with torch.no_grad():
             offset = solution.weights[self.branches.nodes, -1]
             self.intercept.copy_(torch.from_numpy(offset[: len(self.intercept)]))
         root, changes = solution.weights[0, :-1], solution.changes(self.branches)[:, :-1]
         self._steps("finetune", self._tree_weights(root, changes))
-        return self._solution(changing)
+        return self._final_solution(changing)
 
     def _rotate(self) -> None:
         """Mix the latents so that their weights change sparsely between neighbouring environments."""
-        moments = self._moments(self.data.train)
+        moments = self._moments
         solution = least_squares(moments, self.branches, self._allowed(np.ones(self.n_latents, dtype=bool)))
         white = whitening(moments.covariance())
         weights = solution.weights[self.branches.nodes, :-1] @ np.linalg.inv(white)
         pairs, steps = self.branches.contrasts()
-        seed = derive_seed(self.seed, "tbr", "rotation")
         found = sparsest_map(
             weights[pairs[:, 1]] - weights[pairs[:, 0]],
             1.0 / steps**2,
             n_restarts=self.settings.n_restarts,
-            seed=seed,
+            seed=derive_seed(self.seed, "tbr", "rotation"),
         )
-        self.phi.mix(found @ white)
+        self._mix(found @ white)
+
+    def _mix(self, matrix: np.ndarray) -> None:
+        """Replace the latents z by ``matrix @ z``."""
+        self.phi.mix(matrix)
+        self._moments = self._moments.mixed(matrix)
 
     def _steps(self, stage: str, weights: TreeWeights | FreeWeights) -> None:
+        """Adam steps; afterwards the latents have unit variance over the training cells."""
         finetune = stage == "finetune"
+        asked = self.settings
         steps = Steps(
-            n_steps=self.settings.n_finetune_steps if finetune else self.settings.n_steps,
-            batch_size=self.settings.batch_size,
-            learning_rate=self.settings.learning_rate * (_FINETUNE_RATE if finetune else 1.0),
-            weight_decay=self._weight_decay(),
+            n_steps=self._by_size(asked.n_finetune_steps, _N_FINETUNE_STEPS)
+            if finetune
+            else self._by_size(asked.n_steps, _N_STEPS),
+            batch_size=asked.batch_size,
+            learning_rate=asked.learning_rate * (_FINETUNE_RATE if finetune else 1.0),
+            weight_decay=self._by_size(asked.weight_decay, _WEIGHT_DECAY),
             stage=stage,
         )
         self.history += steps.run(self.phi, weights, self.intercept, self.data, self.generator)
+        self._moments = self._collected(self.data.train)
+        self._mix(np.diag(1 / np.sqrt(np.maximum(np.diag(self._moments.covariance()), 1e-12))))
 
-    def _weight_decay(self) -> float:
-        if self.settings.weight_decay is not None:
-            return self.settings.weight_decay
-        return _FEW_CELLS_DECAY if len(self.data.train) < FEW_CELLS else 0.0
+    def _by_size(self, asked: Number | None, defaults: tuple[Number, Number]) -> Number:
+        """What was asked for, or the default for so many training cells."""
+        if asked is not None:
+            return asked
+        return defaults[0] if len(self.data.train) < FEW_CELLS else defaults[1]
 
     def _tree_weights(self, root: np.ndarray, changes: np.ndarray) -> TreeWeights:
         return TreeWeights(self.branches.ancestors, root, changes, self.settings.penalty)
@@ -290,16 +306,16 @@ class _Fit:
         """Which latents, and whether the intercept, may change along the tree."""
         return np.append(changing, self.settings.intercept == "environment")
 
-    def _moments(self, rows: np.ndarray) -> Moments:
+    def _collected(self, rows: np.ndarray) -> Moments:
         moments = collect(self.phi, self.data.X, self.data.y, self.data.codes, rows, self.n_environments)
         return moments if self.settings.intercept != "none" else moments.without_intercept()
 
-    def _solution(self, changing: np.ndarray) -> Solution:
-        """The best sparse weights for the latents as they are now."""
-        validation = self._moments(self.data.validation) if len(self.data.validation) else None
+    def _final_solution(self, changing: np.ndarray) -> Solution:
+        """The best sparse weights for the latents as they are now, chosen by the validation cells."""
+        rows = self.data.validation
         return sparse_solution(
-            self._moments(self.data.train),
-            validation,
+            self._moments,
+            self._collected(rows) if len(rows) else None,
             self.branches,
             self._allowed(changing),
             self.settings.penalty,
@@ -310,7 +326,7 @@ class _Fit:
         effects = solution.weights[self.branches.nodes, :-1]
         order = np.argsort(-(effects**2).mean(axis=0), kind="stable")
         signs = np.where(effects.mean(axis=0) < 0, -1.0, 1.0)[order]
-        self.phi.mix(np.eye(self.n_latents)[order] * signs[:, None])
+        self._mix(np.eye(self.n_latents)[order] * signs[:, None])
         names = [f"latent{i + 1}" for i in range(self.n_latents)]
         weights = self.unit * solution.weights
         mixed = weights[:, :-1][:, order] * signs
@@ -319,22 +335,20 @@ class _Fit:
         branches = pd.Index(self.tree.arcs, name="branch")
         # `+ 0.0` turns the minus zeros of the signs into zeros
         changes = self.branches.in_whole_tree(reduced) + 0.0
-        phi = self.phi.eval().requires_grad_(False)
-        covariance = np.cov(phi.latents(self.data.X[self.data.train]).T.astype(np.float64), ddof=0)
-        values, vectors = np.linalg.eigh(np.atleast_2d(covariance))
-        root = vectors * np.sqrt(np.maximum(values, 0))
         table = mixed[self.branches.nodes]
+        values, vectors = np.linalg.eigh(self._moments.covariance())
+        spread = vectors * np.sqrt(np.maximum(values, 0))
         return TBRFit(
             estimator=self.estimator,
             settings=self.settings,
             seed=self.seed,
             tree=self.tree,
-            phi=phi,
+            phi=self.phi.eval().requires_grad_(False),
             weights=pd.DataFrame(table, index=environments, columns=names),
             intercepts=pd.Series(weights[self.branches.nodes, -1], index=environments, name="intercept"),
             changes=pd.DataFrame(changes, index=branches, columns=names),
             root=pd.Series(mixed[0], index=names, name=self.tree.root),
             branches=pd.DataFrame({"carried_by": list(self.branches.carried_by)}, index=branches),
             history=pd.DataFrame(self.history),
-            singular_values=np.linalg.svd(table @ root, compute_uv=False) / np.sqrt(len(table)),
+            singular_values=np.linalg.svd(table @ spread, compute_uv=False) / np.sqrt(len(table)),
         )

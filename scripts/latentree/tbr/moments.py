@@ -7,7 +7,7 @@ from scipy import sparse
 
 from latentree.tbr.phi import Phi
 
-_CHUNK = 16384
+_CHUNK = 8192
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,12 @@ class Moments:
         gram[:, -1, :-1] = gram[:, :-1, -1] = cross[:, -1] = 0
         return Moments(gram, cross, self.square, self.n_cells)
 
+    def mixed(self, matrix: np.ndarray) -> "Moments":
+        """The moments of the latents ``matrix @ z``."""
+        full = np.eye(len(matrix) + 1)
+        full[:-1, :-1] = matrix
+        return Moments(full @ self.gram @ full.T, self.cross @ full.T, self.square, self.n_cells)
+
 
 def collect(
     phi: Phi, X: np.ndarray, y: np.ndarray, codes: np.ndarray, cells: np.ndarray, n_environments: int
@@ -65,7 +71,7 @@ def collect(
     cells
         int64: rows that count, ascending so that reading is sequential.
     """
-    size = phi.layers[-1].out_features + 1
+    size = phi.last.out_features + 1
     # one row per environment: gram flattened, then cross, then square and count
     sums = np.zeros((n_environments, size * size + size + 2))
     for start in range(0, len(cells), _CHUNK):

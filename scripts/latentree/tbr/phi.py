@@ -1,5 +1,6 @@
 """The network from inputs to latents."""
 
+import itertools
 import math
 from typing import Literal
 
@@ -11,7 +12,8 @@ from torch.nn import functional
 PhiKind = Literal["linear", "small", "large"]
 
 _HIDDEN: dict[PhiKind, tuple[int, ...]] = {"linear": (), "small": (32,), "large": (256, 64)}
-_CHUNK = 16384
+# small enough for the hidden layer to stay in the processor's cache
+_CHUNK = 2048
 # below this many training cells the paper's network overfits (methods/tbr.md, section 9)
 FEW_CELLS = 5000
 
@@ -49,30 +51,29 @@ class Phi(nn.Module):
         self.register_buffer("centre", torch.from_numpy(centre.astype(np.float32)))
         self.register_buffer("scale", torch.from_numpy(scale.astype(np.float32)))
         sizes = [len(centre), *_HIDDEN[kind], n_latents]
-        self.layers = nn.ModuleList(
-            _linear(a, b, generator) for a, b in zip(sizes[:-1], sizes[1:], strict=True)
-        )
+        *hidden, last = (_linear(a, b, generator) for a, b in itertools.pairwise(sizes))
+        self.hidden = nn.ModuleList(hidden)
+        self.last = last
 
     def forward(self, x: Tensor) -> Tensor:
         """(n_cells, n_inputs) to (n_cells, n_latents)."""
         hidden = (x - self.centre) / self.scale
-        for layer in self.layers[:-1]:
+        for layer in self.hidden:
             hidden = functional.leaky_relu(layer(hidden))
-        out: Tensor = self.layers[-1](hidden)
+        out: Tensor = self.last(hidden)
         return out
 
     @torch.no_grad()
     def mix(self, matrix: np.ndarray) -> None:
         """Replace the latents z by ``matrix @ z``; matrix is (n_latents, n_latents)."""
-        last = self.layers[-1]
         product = torch.from_numpy(matrix)
-        last.weight.copy_((product @ last.weight.double()).float())
-        last.bias.copy_((product @ last.bias.double()).float())
+        for parameter in (self.last.weight, self.last.bias):
+            parameter.copy_((product @ parameter.double()).float())
 
     @torch.no_grad()
     def latents(self, X: np.ndarray) -> np.ndarray:
         """Latents of any number of cells in chunks, float32 (n_cells, n_latents)."""
-        out = np.empty((X.shape[0], self.layers[-1].out_features), dtype=np.float32)
+        out = np.empty((X.shape[0], self.last.out_features), dtype=np.float32)
         for start in range(0, len(out), _CHUNK):
             rows = np.ascontiguousarray(X[start : start + _CHUNK], dtype=np.float32)
             out[start : start + _CHUNK] = self(torch.from_numpy(rows)).numpy()

@@ -18,7 +18,7 @@ _ITERATIONS = 400
 _TOLERANCE = 1e-4
 _OVER_RELAXATION = 1.6
 # penalties tried where there are validation cells, in units of the one asked for
-_PENALTY_PATH = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1)
+_PENALTY_PATH = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
 # a sparser solution is taken where its validation error is no more than this much larger
 _TOLERATED = 0.01
 

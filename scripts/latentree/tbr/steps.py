@@ -130,8 +130,8 @@ class Steps:
         """Change phi, weights and intercept in place; returns the history, a row per 50 steps.
 
         The latents are divided by their sd over the batch, because the L1 norm of the changes means
-        nothing while phi can grow and the weights shrink; at the end the sd over the training cells
-        is folded into phi.
+        nothing while phi can grow and the weights shrink. The weights belong to latents of unit
+        variance; phi's own output keeps whatever scale it has.
 
         Parameters
         ----------
@@ -163,7 +163,6 @@ class Steps:
             if counted == _CHECK_EVERY or step == self.n_steps - 1:
                 history.append(self._row(step + 1, sums / counted, rate, started))
                 sums[:], counted = 0, 0
-        fold_scale(phi, cells)
         return history
 
     def _optimiser(self, phi: Phi, weights: nn.Module, intercept: nn.Parameter) -> torch.optim.Optimizer:
@@ -177,9 +176,7 @@ class Steps:
         ]
         return torch.optim.AdamW(groups, lr=self.learning_rate, fused=True)
 
-    def _row(
-        self, step: int, parts: np.ndarray, rate: float, started: tuple[float, float]
-    ) -> dict[str, Any]:
+    def _row(self, step: int, parts: np.ndarray, rate: float, started: tuple[float, float]) -> dict[str, Any]:
         for name, value in zip(("phenotype", "changes"), parts, strict=True):
             if not math.isfinite(value):
                 raise NonFiniteLossError(
@@ -217,16 +214,6 @@ def one_cycle(progress: float) -> float:
     if progress < warm:
         return 0.1 + 0.9 * progress / warm
     return 0.002 + 0.998 * 0.5 * (1 + math.cos(math.pi * (progress - warm) / (1 - warm)))
-
-
-def fold_scale(phi: Phi, cells: StepData) -> None:
-    """Give the latents unit variance over the training cells."""
-    total, square, count = 0.0, 0.0, 0
-    for start in range(0, len(cells.train), 65536):
-        z = phi.latents(cells.X[cells.train[start : start + 65536]]).astype(np.float64)
-        total, square, count = total + z.sum(axis=0), square + (z**2).sum(axis=0), count + len(z)
-    variance = square / count - (total / count) ** 2
-    phi.mix(np.diag(1 / np.sqrt(np.maximum(variance, 1e-12))))
 
 
 def _batches(rows: np.ndarray, size: int, n_steps: int, generator: torch.Generator) -> Iterator[Tensor]:

@@ -91,10 +91,7 @@ class Branches:
         pairs, steps = [], []
         for node in reversed(range(self.reduced.n_nodes)):
             below = sorted((nearest[c][1] + 1, nearest[c][0]) for c in children[node])  # type: ignore[index]
-            if node in row:
-                own = (0, row[node])
-            else:
-                own = below.pop(0)
+            own = (0, row[node]) if node in row else below.pop(0)
             nearest[node] = (own[1], own[0])
             pairs += [(own[1], other) for _, other in below]
             steps += [own[0] + length for length, _ in below]

@@ -1,0 +1,238 @@
+"""Which genes of an atlas are the latents of a simulated phenotype, and which the inputs.
+
+Outside the package tbr, so that the environments stage can ask for the genes without torch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from latentree.config import TBRConfig
+from latentree.errors import InputError, listed
+from latentree.leading_axes import LeadingAxes
+from latentree.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+# fewer regulators than this many per latent cannot carry the latents
+_INPUTS_PER_LATENT = 2
+_MAX_COMPONENTS = 50
+
+
+@dataclass(frozen=True)
+class Variables:
+    """Latents and inputs of every cell.
+
+    Parameters
+    ----------
+    Z
+        float32 (n_cells, n_latents): the latent genes, standardised on the training cells.
+    X
+        float32 (n_cells, n_inputs).
+    latents, inputs
+        Their names.
+    latent_source, input_source
+        What they are, in words for tables.
+    note
+        Why they are not what was asked for, empty where they are.
+    """
+
+    Z: np.ndarray
+    X: np.ndarray
+    latents: tuple[str, ...]
+    inputs: tuple[str, ...]
+    latent_source: str
+    input_source: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Regulators:
+    """Genes that may be inputs.
+
+    Parameters
+    ----------
+    source
+        The file, for messages.
+    targets
+        For each regulator the genes it regulates; None where the list does not say.
+    """
+
+    source: str
+    targets: dict[str, frozenset[str] | None]
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Regulators":
+        """Read a plain list (one gene a line, ``#`` starts a comment) or a table (tsv, csv, also .gz).
+
+        A table has the columns ``tf`` and ``target``; others are ignored.
+        """
+        try:
+            table = pd.read_csv(path, sep=_separator(path), dtype=str, keep_default_na=False, comment="#")
+        except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+            raise InputError(
+                path, f"cannot be read as regulators ({error})", "Give one gene a line, or a table tf, target"
+            ) from error
+        if {"tf", "target"} <= set(table.columns):
+            pairs = table[["tf", "target"]].apply(lambda column: column.str.strip())
+            return cls(str(path), {tf: frozenset(rows) for tf, rows in pairs.groupby("tf")["target"]})
+        if table.shape[1] != 1:
+            raise InputError(
+                path,
+                f"has columns {listed(table.columns)}, but not tf and target",
+                "Name the columns tf and target, or give one gene a line",
+            )
+        # the first line of a plain list is a gene, not a header
+        genes = [str(table.columns[0]).strip(), *table.iloc[:, 0].str.strip()]
+        return cls(str(path), {gene: None for gene in genes if gene})
+
+    def of(self, targets: Sequence[str]) -> set[str]:
+        """Regulators of at least one of the targets."""
+        wanted = set(targets)
+        return {tf for tf, known in self.targets.items() if known is None or known & wanted}
+
+
+def genes_needed(
+    gene_names: Sequence[str], settings: TBRConfig, regulators: str | Path | None = None
+) -> list[str]:
+    """Genes that TBR reads besides the modelled ones, in the order of ``gene_names``.
+
+    Every listed latent gene that the atlas has, and the regulators of any of them. Both may be
+    empty; the fall-backs of :func:`choose_variables` take modelled genes.
+
+    Parameters
+    ----------
+    gene_names
+        All genes of the atlas (``atlas.var_names``).
+    settings
+        latents and regulators are used.
+    regulators
+        Where the file of regulators is, if not where the settings say.
+    """
+    present = [str(gene) for gene in gene_names]
+    wanted = set(settings.latents) & set(present)
+    source = regulators or settings.regulators
+    if source and wanted:
+        wanted |= Regulators.read(source).of(sorted(wanted))
+    elif source:
+        # random genes may become latents then; a plain list may regulate any of them
+        wanted |= Regulators.read(source).of([])
+    return [gene for gene in present if gene in wanted]
+
+
+def choose_variables(
+    cells: "AnnData", settings: TBRConfig, seed: int, regulators: str | Path | None = None
+) -> Variables:
+    """Draw the latent genes of one phenotype and take the inputs that go with them.
+
+    Latents are ``n_latents`` of the listed genes, inputs their regulators. Where too few listed
+    genes are there, latents are random expressed genes; where fewer than two regulators per latent
+    are there, inputs are the leading principal components of the other genes. The result says so.
+    No gene is both latent and input, and genes that are constant over the training cells are neither.
+
+    Parameters
+    ----------
+    cells
+        Dense X (n_cells, n_genes) on log scale; obs["split"] tells the training cells (all where it is
+        absent), var["modelled"] the genes of the fall-backs (all where it is absent).
+    settings
+        latents, n_latents and regulators are used.
+    seed
+        Which latents are drawn.
+    regulators
+        Where the file of regulators is, if not where the settings say.
+
+    Raises
+    ------
+    InputError
+        The cells have too few varying genes for latents and inputs.
+    """
+    values = np.asarray(cells.X, dtype=np.float32)
+    names = np.array([str(name) for name in cells.var_names])
+    train = training_rows(cells)
+    spread = values[train].std(axis=0)
+    varies = spread > 1e-6
+    rng = np.random.default_rng(derive_seed(seed, "tbr", "latents"))
+    modelled = cells.var["modelled"].to_numpy(dtype=bool) if "modelled" in cells.var else np.ones_like(varies)
+    latents, latent_source, notes = _latents(names, varies, modelled, values[train], settings, rng)
+
+    source = regulators or settings.regulators
+    known = Regulators.read(source).of(names[latents].tolist()) if source else set()
+    inputs = np.flatnonzero(varies & np.isin(names, sorted(known)))
+    inputs = np.setdiff1d(inputs, latents)
+    if len(inputs) >= _INPUTS_PER_LATENT * len(latents):
+        X, input_names = values[:, inputs], tuple(names[inputs].tolist())
+        input_source = f"{len(inputs)} regulators"
+    else:
+        if source:
+            notes.append(f"{len(inputs)} usable regulators of {len(latents)} latents among the genes")
+        others = np.setdiff1d(np.flatnonzero(varies & modelled), latents)
+        X = _components(values, others, train, len(latents))
+        input_names = tuple(f"PC{i + 1}" for i in range(X.shape[1]))
+        input_source = f"{X.shape[1]} principal components of {len(others)} other genes"
+    Z = (values[:, latents] - values[train][:, latents].mean(axis=0)) / spread[latents]
+    return Variables(
+        Z=Z,
+        X=X,
+        latents=tuple(names[latents].tolist()),
+        inputs=input_names,
+        latent_source=latent_source,
+        input_source=input_source,
+        note="; ".join(notes),
+    )
+
+
+def training_rows(cells: "AnnData") -> np.ndarray:
+    """Row numbers of the training cells, all where there is no split."""
+    if "split" not in cells.obs:
+        return np.arange(cells.n_obs)
+    return np.flatnonzero(cells.obs["split"].to_numpy() == "train")
+
+
+def _latents(
+    names: np.ndarray,
+    varies: np.ndarray,
+    modelled: np.ndarray,
+    train_values: np.ndarray,
+    settings: TBRConfig,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, str, list[str]]:
+    """Columns of the latents, what they are, and notes."""
+    wanted = settings.n_latents
+    usable = np.flatnonzero(varies & np.isin(names, settings.latents))
+    if len(usable) >= wanted:
+        return np.sort(rng.choice(usable, wanted, replace=False)), "listed genes", []
+    candidates = np.flatnonzero(varies & modelled)
+    if len(candidates) < 2 * wanted:
+        raise InputError(
+            "tbr.n_latents",
+            f"{wanted} latents, but only {len(candidates)} genes vary over the training cells",
+            "Lower n_latents, or model more genes (preprocess.n_genes)",
+        )
+    level = train_values[:, candidates].mean(axis=0)
+    # the better half by mean expression, so that the latents are not noise
+    expressed = candidates[np.argsort(-level, kind="stable")[: max(wanted, len(candidates) // 2)]]
+    note = f"{len(usable)} of {len(settings.latents)} listed latent genes are usable, {wanted} are needed"
+    return np.sort(rng.choice(expressed, wanted, replace=False)), "random expressed genes", [note]
+
+
+def _components(values: np.ndarray, columns: np.ndarray, train: np.ndarray, n_latents: int) -> np.ndarray:
+    """Scores of all cells on the principal axes of the training cells, float32 (n_cells, n_components)."""
+    n_components = min(_MAX_COMPONENTS, len(columns), len(train) - 1)
+    if n_components < n_latents:
+        raise InputError(
+            "tbr.n_latents",
+            f"{n_latents} latents, but {len(columns)} other genes and {len(train)} training cells",
+            "Lower n_latents, or model more genes (preprocess.n_genes)",
+        )
+    centred = values[:, columns] - values[train][:, columns].mean(axis=0)
+    return LeadingAxes.fit(centred[train], n_components, seed=0).scores(centred)
+
+
+def _separator(path: str | Path) -> str:
+    return "," if ".csv" in Path(path).suffixes else "\t"
