@@ -35,6 +35,10 @@ class TorchModule(nn.Module, ABC):
     generator that is handed in, never from torch's global one (so no ``nn.Dropout``).
     """
 
+    settles_at: float = 0.0
+    """Share of the epochs after which the objective has its final form (warm-ups are over). Earlier epochs
+    minimise something else than the validation loss, so none of them counts as the best."""
+
     @abstractmethod
     def loss_parts(self, x: Tensor, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
         """The loss of a batch by its parts: scalars per cell (means over the batch) whose sum is minimised.
@@ -81,6 +85,7 @@ def train(
 
     With ``patience`` and validation cells, the weights of the epoch with the lowest validation loss are
     kept and the fit stops once that many epochs brought no better one; otherwise the last weights are kept.
+    Epochs before ``module.settles_at`` do not count.
 
     The same seed, machine and thread count give the same bits, and so does a fit that was killed and runs
     again with the same checkpoint folder and key.
@@ -262,13 +267,19 @@ class _Loop:
             )
 
     def _remember_best(self, row: dict[str, float]) -> None:
-        if self.stops_early and row["validation_loss"] < self.best_loss:
+        if self.stops_early and self._settled() and row["validation_loss"] < self.best_loss:
             self.best_loss, self.best_epoch = row["validation_loss"], len(self.history)
             self.best_state = {name: value.clone() for name, value in self.module.state_dict().items()}
 
     def _out_of_patience(self) -> bool:
-        waited = len(self.history) - self.best_epoch
-        return self.stops_early and self.settings.patience is not None and waited >= self.settings.patience
+        patience = self.settings.patience
+        # the first settled epoch is always the best so far
+        if patience is None or not self.stops_early or not self._settled():
+            return False
+        return len(self.history) - self.best_epoch >= patience
+
+    def _settled(self) -> bool:
+        return len(self.history) > self.module.settles_at * self.settings.max_epochs
 
     def _checkpoint(self, checkpoints: Checkpoints) -> None:
         tensors = {f"module.{name}": value for name, value in self.module.state_dict().items()}

@@ -21,6 +21,7 @@ class VAEModule(TorchModule):
     """Encoder n_genes-H-H with two heads, decoder n_factors-H-H-n_genes, ReLU between."""
 
     latent_mean: Tensor
+    latent_sd: Tensor
 
     def __init__(
         self, n_genes: int, n_factors: int, settings: VAESettings, generator: torch.Generator
@@ -28,6 +29,7 @@ class VAEModule(TorchModule):
         super().__init__()
         hidden = settings.hidden
         self.settings = settings
+        self.settles_at = settings.kl_warmup
         self.encoder = nn.Sequential(
             linear(n_genes, hidden, generator), nn.ReLU(), linear(hidden, hidden, generator), nn.ReLU()
         )
@@ -41,8 +43,9 @@ class VAEModule(TorchModule):
             linear(hidden, n_genes, generator),
         )
         self.noise = GaussianNoise(n_genes)
-        # where the slopes are taken: the mean of the training cells' posterior means
+        # of the training cells' posterior means, set after the fit: where slopes are taken
         self.register_buffer("latent_mean", torch.zeros(n_factors))
+        self.register_buffer("latent_sd", torch.ones(n_factors))
 
     def loss_parts(self, x: Tensor, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
         mean, log_var = self._posterior(dropout(x, self.settings.dropout, generator))
@@ -89,14 +92,18 @@ class VAEModel(TorchFactorModel):
 
     def finish(self, module: TorchModule, data: TrainingData) -> None:
         assert isinstance(module, VAEModule)
-        total = np.zeros(self.n_factors, dtype=np.float64)
-        for rows in row_chunks(len(data.train), data.x.shape[1]):
-            total += self.transform(data.x[data.train[rows]]).sum(axis=0, dtype=np.float64)
-        mean = torch.from_numpy((total / len(data.train)).astype(np.float32))
-        module.latent_mean.copy_(mean)
+        chunks = row_chunks(len(data.train), data.x.shape[1])
+        latents = np.concatenate([self.transform(data.x[data.train[rows]]) for rows in chunks])
+        module.latent_mean.copy_(torch.from_numpy(latents.mean(axis=0)))
+        module.latent_sd.copy_(torch.from_numpy(latents.std(axis=0)).clamp(min=1e-3))
 
-    @torch.no_grad()
     def loadings(self) -> np.ndarray:
-        at = self.module.latent_mean
-        jacobian = torch.func.jacfwd(self.module.decode_mean)(at)
-        return self.scaling.slopes(jacobian.cpu().numpy(), at=self.module.decode_mean(at).cpu().numpy())
+        """Slopes over one standard deviation of each latent on either side of the mean.
+
+        Not the derivative there: the decoder's first layer has no bias, so all its kinks meet at 0, which is
+        where the mean is.
+        """
+        mean, sd = (v.cpu().numpy() for v in (self.module.latent_mean, self.module.latent_sd))
+        steps = np.diag(sd)
+        rise = self.reconstruct(mean + steps) - self.reconstruct(mean - steps)
+        return (rise / (2 * sd[:, None])).T
