@@ -8,11 +8,10 @@ from typing import TypeAlias
 import anndata as ad
 import numpy as np
 import pandas as pd
-from scipy import sparse
 
 from latentree.atlas import modelled_genes, split_rows, write_atlas
 from latentree.errors import InputError, listed, nearest
-from latentree.leading_axes import Matrix
+from latentree.leading_axes import Matrix, dense
 from latentree.magic import MagicGraph
 from latentree.seeds import derive_seed
 from latentree.settings import EnvironmentSettings, MagicSettings
@@ -152,7 +151,7 @@ def _denoised(
 ) -> np.ndarray:
     """float32 (n_rows, n_columns) by this library's MAGIC."""
     if magic.t == 0:
-        return _dense(x[rows][:, columns])
+        return dense(x[rows][:, columns])
     x_train = x[training]
     graph = MagicGraph.fit(x_train, magic)
     genes_train = x_train[:, columns]
@@ -167,7 +166,7 @@ def _denoised(
 
 
 def _checked(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    values = _dense(values)
+    values = dense(values)
     if values.shape != shape or not np.isfinite(values).all():
         raise InputError(
             "environments.magic.engine",
@@ -175,10 +174,6 @@ def _checked(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
             "Use engine: latentree, or mend the denoiser",
         )
     return values
-
-
-def _dense(values: Matrix) -> np.ndarray:
-    return np.asarray(values.toarray() if sparse.issparse(values) else values, dtype=np.float32)
 
 
 def _counts(types: pd.Series, rows: np.ndarray) -> list[dict[str, str | int]]:

@@ -20,6 +20,11 @@ _KRYLOV_STEPS = 5
 _BLOCK = 2000  # rows densified at a time
 
 
+def dense(x: Matrix) -> np.ndarray:
+    """float32 array of the same shape; the matrix itself where it is one."""
+    return np.asarray(x if isinstance(x, np.ndarray) else x.toarray(), dtype=np.float32)
+
+
 @dataclass(frozen=True, eq=False)
 class LeadingAxes:
     """The axes along which some cells have the largest sums of squares.
@@ -60,9 +65,8 @@ def _products(x: Matrix) -> np.ndarray:
     """float64 (n_genes, n_genes): x.T @ x, in single precision within a block and double between blocks."""
     total = np.zeros((x.shape[1], x.shape[1]))
     for start in range(0, x.shape[0], _BLOCK):
-        rows = x[start : start + _BLOCK]
-        dense = np.asarray(rows.toarray() if sparse.issparse(rows) else rows, dtype=np.float32)
-        total += dense.T @ dense
+        rows = dense(x[start : start + _BLOCK])
+        total += rows.T @ rows
     return total
 
 

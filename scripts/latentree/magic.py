@@ -21,7 +21,7 @@ import numpy as np
 from scipy import sparse
 
 from latentree.errors import InputError
-from latentree.leading_axes import LeadingAxes, Matrix
+from latentree.leading_axes import LeadingAxes, Matrix, dense
 from latentree.neighbours import nearest_neighbours
 from latentree.settings import MagicSettings
 
@@ -78,7 +78,7 @@ class MagicGraph:
         positions = _positions(x, axes)
         # far from the origin float32 distances lose digits
         origin = positions.mean(axis=0)
-        positions -= origin
+        positions = positions - origin
         affinities = _affinities(positions, positions, settings, same=True)
         shares, own_share = _normalised((affinities + affinities.T) / 2, own=np.ones(n_cells))
         operator = sparse.csr_matrix(shares + sparse.diags(own_share), dtype=np.float32)
@@ -157,7 +157,7 @@ class MagicGraph:
 def _positions(x: Matrix, axes: LeadingAxes | None) -> np.ndarray:
     if axes is not None:
         return axes.scores(x)
-    return np.array(x.toarray() if sparse.issparse(x) else x, dtype=np.float32)
+    return dense(x)
 
 
 def _affinities(
@@ -196,5 +196,4 @@ def _gene_blocks(genes: Matrix) -> Iterator[tuple[slice, np.ndarray]]:
     """Slices of columns and their values, dense float32 (n_cells, at most _GENES)."""
     for start in range(0, genes.shape[1], _GENES):
         columns = slice(start, min(start + _GENES, genes.shape[1]))
-        block = genes[:, columns]
-        yield columns, np.asarray(block.toarray() if sparse.issparse(block) else block, dtype=np.float32)
+        yield columns, dense(genes[:, columns])
