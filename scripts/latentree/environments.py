@@ -79,12 +79,6 @@ def environment_cells(
     return cells
 
 
-def environment_genes(adata: ad.AnnData, further: Sequence[str]) -> list[str]:
-    """The modelled genes and further ones, in the atlas's order: what the environments stage denoises."""
-    wanted = set(adata.var_names[modelled_genes(adata)]) | set(further)
-    return [gene for gene in adata.var_names if gene in wanted]
-
-
 def environment_genes(adata: ad.AnnData, further: Sequence[str] = ()) -> list[str]:
     """Names of the modelled genes and of further ones, each once, in the atlas's order."""
     wanted = np.union1d(np.flatnonzero(modelled_genes(adata)), _gene_positions(adata, further or None))
