@@ -27,8 +27,10 @@ _TBR_METRICS = {
     "mcc_chance": "MCC, chance",
     "mcc_chance_95": "chance, 95th percentile",
     "span_r2": "span R²",
+    "span_r2_ridge": "span R², ridge",
     "nmse": "NMSE",
     "nmse_baseline": "NMSE, baseline",
+    "nmse_ridge": "NMSE, ridge",
     "nmse_floor": "NMSE, noise floor",
 }
 
