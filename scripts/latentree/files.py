@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-# columns of numbers that may be empty; an empty name stays a name
+# names stay text ("007", "NA", an empty one); numbers may be empty
+_NAMES = (
+    "atlas", "branch", "cell_type", "environment", "factor", "gene", "gene_set", "genes", "input_source",
+    "latent", "latent_source", "node", "note", "parent", "phenotype", "seed", "split",
+)  # fmt: skip
 _NUMBERS = ("value", "inclusion", "loading", "agreement", "branch_length", "odds_ratio", "p_value", "q_value")
 
 
@@ -73,11 +77,17 @@ def write_table(table: "pd.DataFrame", path: str | Path) -> None:
 
 
 def read_table(path: str | Path) -> "pd.DataFrame":
-    """Read a table of :func:`write_table`; names such as "NA" or "None" stay text, empty numbers are NaN."""
+    """Read a table of :func:`write_table`; names such as "NA" or "007" stay text, empty numbers are NaN."""
     # here and not above: a job sets its thread counts before anything loads numpy
     import pandas as pd
 
-    return pd.read_csv(path, sep="\t", keep_default_na=False, na_values=dict.fromkeys(_NUMBERS, [""]))
+    return pd.read_csv(
+        path,
+        sep="\t",
+        keep_default_na=False,
+        na_values=dict.fromkeys(_NUMBERS, [""]),
+        dtype=dict.fromkeys(_NAMES, str),
+    )
 
 
 def sha256_of(path: str | Path) -> str:
