@@ -85,7 +85,7 @@ def read_table(path: str | Path) -> "pd.DataFrame":
         path,
         sep="\t",
         keep_default_na=False,
-        na_values=dict.fromkeys(_NUMBERS, [""]),
+        na_values={key: [""] for key in _NUMBERS},
         dtype=dict.fromkeys(_NAMES, str),
     )
 
