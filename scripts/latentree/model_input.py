@@ -78,7 +78,7 @@ def training_input(adata: anndata.AnnData, seed: int) -> TrainingInput:
     InputError
         No values, values that are not finite, names twice, no gene or no cell to train on, a strange split.
     """
-    _require_anndata(adata)
+    adata = _in_memory(adata)
     modelled = _modelled_genes(adata)
     x = _matrix(adata, modelled)
     obs = pd.DataFrame(index=adata.obs_names.copy())
@@ -146,7 +146,7 @@ def projection_input(adata: anndata.AnnData, genes: pd.Index, scale: str, mean: 
     InputError
         Values that are not finite, names twice, too few genes in common, or another scale.
     """
-    _require_anndata(adata)
+    adata = _in_memory(adata)
     found = adata.var_names.get_indexer(genes)
     places = np.flatnonzero(found >= 0)
     if len(places) < max(1, LEAST_SHARE_MATCHED * len(genes)):
@@ -203,7 +203,8 @@ def _log_cp10k(adata: anndata.AnnData, counts: Matrix) -> Matrix:
     return (sparse.diags_array(factor) @ counts).log1p().tocsr()
 
 
-def _require_anndata(adata: anndata.AnnData) -> None:
+def _in_memory(adata: anndata.AnnData) -> anndata.AnnData:
+    """The AnnData, read from its file where it is backed by one, after a look at its outside."""
     if not isinstance(adata, anndata.AnnData):
         raise InputError("adata", f"is a {type(adata).__name__}, not an AnnData", "Use anndata.read_h5ad")
     if adata.X is None:
@@ -215,6 +216,7 @@ def _require_anndata(adata: anndata.AnnData) -> None:
         raise InputError(
             "adata.var_names", f"{len(twice)} gene names occur twice: {listed(twice, 5)}", "Make them unique"
         )
+    return adata.to_memory() if adata.isbacked else adata
 
 
 def _modelled_genes(adata: anndata.AnnData) -> np.ndarray:

@@ -181,6 +181,14 @@ def test_any_form_of_matrix_gives_the_same_factors(atlas: ad.AnnData, form: obje
     np.testing.assert_allclose(quick_fit(other, "pca").latents, expected.latents, rtol=1e-3, atol=1e-4)
 
 
+def test_backed_atlas_is_fitted_and_projected(atlas: ad.AnnData, tmp_path: Path) -> None:
+    atlas.write_h5ad(tmp_path / "atlas.h5ad")
+    backed = ad.read_h5ad(tmp_path / "atlas.h5ad", backed="r")
+    fit = quick_fit(backed, "pca")
+    np.testing.assert_array_equal(fit.latents, quick_fit(atlas, "pca").latents)
+    np.testing.assert_array_equal(lt.project(fit, backed).obsm["X_pca"], fit.latents)
+
+
 # files
 
 
