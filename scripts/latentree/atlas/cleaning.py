@@ -1,6 +1,7 @@
 """Labels of cells, names of genes and tables, brought into a shape that can be written and relied on."""
 
 import re
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,7 +102,7 @@ def cell_names(obs: pd.DataFrame, shown: str) -> pd.Index:
     InputError
         Names that occur more than once.
     """
-    names = pd.Index(obs.index.astype(str), name=None)
+    names = pd.Index(obs.index.astype(str)).rename(None)
     repeated = names[names.duplicated(keep="first")]
     if len(repeated):
         raise InputError(
@@ -136,7 +137,7 @@ def gene_names(genes: pd.DataFrame, symbol_column: str | None, shown: str, key: 
     InputError
         No such column.
     """
-    index = pd.Index(genes.index.astype(str), name=None)
+    index = pd.Index(genes.index.astype(str)).rename(None)
     share_of_ids = np.mean([bool(ENSEMBL_ID.fullmatch(name)) for name in index])
     are_ids = share_of_ids > 0.5 or all(name.isdigit() for name in index)
     if symbol_column is None and are_ids:
@@ -175,7 +176,12 @@ def _is_symbol(label: str | None) -> bool:
 def _unique(names: pd.Index) -> tuple[pd.Index, int]:
     """Names made unique by -1, -2, ... behind the later ones, and how many were."""
     n_repeated = int(names.duplicated().sum())
-    return (make_index_unique(names) if n_repeated else names), n_repeated
+    if not n_repeated:
+        return names, 0
+    with warnings.catch_warnings():
+        # it warns of names such as A-1 that were there before, and avoids them
+        warnings.simplefilter("ignore")
+        return make_index_unique(names), n_repeated
 
 
 def checked_library_size(obs: pd.DataFrame, column: str, key: str, shown: str) -> np.ndarray:

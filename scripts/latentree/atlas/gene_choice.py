@@ -13,6 +13,9 @@ from latentree.errors import InputError
 SPANS = (0.3, 0.5, 0.8)
 """Shares of the genes that the trend's local regression sees: Seurat's, then wider where it fails."""
 
+_POINTS = 3
+"""A parabola through fewer points is none."""
+
 _N_BINS = 20
 
 Change = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -110,6 +113,9 @@ def normalised_variances(counts: sparse.csr_matrix, cells: np.ndarray, span: flo
     n = int(cells.sum())
     mean, variance = _mean_and_variance(counts, cells)
     varies = variance > 0
+    if span * np.count_nonzero(varies) < _POINTS:
+        # scikit-misc ends the process where its regression sees less than one point
+        raise ValueError(f"{np.count_nonzero(varies)} genes that vary are too few for a trend")
     trend = np.zeros(len(mean))
     fit = loess(np.log10(mean[varies]), np.log10(variance[varies]), span=span, degree=2)
     fit.fit()
@@ -131,7 +137,9 @@ def normalised_dispersions(log_values: sparse.csr_matrix, cells: np.ndarray) -> 
     with np.errstate(divide="ignore"):
         dispersion = np.log(variance / mean)
     dispersion[~np.isfinite(dispersion)] = np.nan
-    table = pd.DataFrame({"dispersion": dispersion, "bin": pd.cut(np.log1p(mean), bins=_N_BINS)})
+    table = pd.DataFrame(
+        {"dispersion": dispersion, "bin": pd.cut(np.log1p(mean), bins=_N_BINS, duplicates="drop")}
+    )
     bins = table.groupby("bin", observed=True)["dispersion"]
     average, spread = bins.transform("mean"), bins.transform("std")
     # a gene alone in its bin has no spread to be measured by; its score is 1, as in Seurat

@@ -139,7 +139,7 @@ def _prepare(source: anndata.AnnData | Path, work: Work) -> tuple[anndata.AnnDat
 def _read(opened: Source, work: Work) -> Found:
     """Everything that is wanted from the open atlas; what is cheap to check is checked first."""
     settings, obs = work.settings, opened.obs
-    if len(obs) == 0 or opened.n_genes == 0:
+    if len(obs) == 0 or (opened.candidates and opened.n_genes == 0):
         raise InputError(
             work.shown,
             f"has {len(obs)} cells and {opened.n_genes} genes",

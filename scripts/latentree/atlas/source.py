@@ -18,6 +18,9 @@ from latentree.errors import InputError, listed, nearest
 BUILTIN = {"pbmc68k_reduced": ("scanpy", "datasets/10x_pbmc68k_reduced.h5ad")}
 """Atlases that come with installed packages: name -> (package, file in it)."""
 
+_HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError)
+"""What h5py raises on damaged files, by the place of the damage."""
+
 _GIVE_H5AD = "Give an .h5ad file as AnnData's write_h5ad writes it"
 
 
@@ -95,7 +98,9 @@ def open_source(source: anndata.AnnData | Path, shown: str) -> Iterator[Source]:
         with h5py.File(source, "r") as file:
             _check_is_h5ad(file, shown)
             yield _from_old_file(source, shown) if _is_old(file) else _from_file(file, shown)
-    except OSError as error:
+    except InputError:
+        raise
+    except _HDF5_ERRORS as error:
         raise damaged(shown, error) from None
 
 
@@ -158,7 +163,11 @@ def _from_old_file(path: Path, shown: str) -> Source:
             warnings.simplefilter("ignore")
             return _from_memory(anndata.read_h5ad(path), shown)
     except Exception as error:
-        raise damaged(shown, error) from None
+        raise InputError(
+            shown,
+            f"is an h5ad of before 2020 that today's anndata cannot read ({error})",
+            "Read it with the anndata of its time, or mend what is named here, and write it again",
+        ) from None
 
 
 def _from_file(file: h5py.File, shown: str) -> Source:

@@ -99,7 +99,9 @@ def stored_in_memory(matrix: Any) -> StoredMatrix | None:
 
 
 def stored_in_file(element: Any) -> StoredMatrix | None:
-    """A matrix of an open h5ad; None for an element that is no matrix."""
+    """A matrix of an open h5ad; None for an element that is no matrix, or a link that leads nowhere."""
+    if element is None:
+        return None
     if isinstance(element, h5py.Dataset):
         return StoredMatrix("dense", element.shape, element) if element.ndim == 2 else None
     storage = _SPARSE_ENCODINGS.get(element.attrs.get("encoding-type", ""))
