@@ -135,10 +135,17 @@ class TorchModelSettings(FactorModelSettings):
 class VAESettings(TorchModelSettings):
     """Variational autoencoder with the Sparse VAE's encoder and an unmasked decoder."""
 
-    gene_scaling: float = Field(1.0, ge=0, le=1, description="as in every model; z-scores by default")
+    gene_scaling: float = Field(
+        0.5, ge=0, le=1, description="as in every model; half-way between log values and z-scores"
+    )
+    batch_size: int = Field(64, ge=1, description="cells per step")
     hidden: int = Field(100, ge=1, description="hidden units of encoder and decoder")
-    kl_warmup: float = Field(0.1, ge=0, le=1, description="share of the epochs over which KL is switched on")
-    dropout: float = Field(0.0, ge=0, lt=1, description="share of the encoder's inputs set to zero in training")
+    kl_warmup: float = Field(
+        0.8, ge=0, le=1, description="share of the epochs over which KL is switched on; short: factors die"
+    )
+    dropout: float = Field(
+        0.2, ge=0, lt=1, description="share of the encoder's inputs set to zero in training"
+    )
 
 
 _SPARSE_VAE_RECIPES: dict[str, dict[str, Any]] = {
@@ -188,9 +195,11 @@ class SparseVAESettings(TorchModelSettings):
     prior: Literal["learned", "identity"] = Field("learned", description="z ~ N(0, C), or N(0, I)")
     start: Literal["varimax", "random"] = Field("varimax", description="where W and the encoder start")
     encoder_mean: Literal["linear", "mlp"] = Field(
-        "linear", description="linear: the posterior mean stays near the starting factor scores"
+        "linear", description="posterior mean: the start's factor scores, mixed; mlp: and a network"
     )
-    encoder_pin: float = Field(10.0, ge=0, description="weight of the squared distance to the start")
+    mixing_penalty: float = Field(
+        0.3, ge=0, description="weight of the squared distance of the scores' mixing from none"
+    )
     hidden_decoder: int = Field(16, ge=1, description="hidden units of the shared decoder")
     hidden_encoder: int = Field(50, ge=1, description="hidden units of the encoder")
     lambda0: float = Field(0.4, gt=0, description="spike's rate")
@@ -211,6 +220,12 @@ class SparseVAESettings(TorchModelSettings):
         if isinstance(values, dict):
             return {**_SPARSE_VAE_RECIPES.get(values.get("recipe", "robust"), {}), **values}
         return values
+
+    @model_validator(mode="after")
+    def _the_mean_comes_from_somewhere(self) -> "SparseVAESettings":
+        if self.encoder_mean == "linear" and self.start == "random":
+            raise ValueError("start: random has no factor scores to mix: set encoder_mean: mlp beside it")
+        return self
 
     @model_validator(mode="after")
     def _spike_is_sharper_than_slab(self) -> "SparseVAESettings":
@@ -237,23 +252,24 @@ class TBRSettings(Settings):
     intercept: Literal["none", "global", "environment"] = Field(
         "global", description="constant of the phenotype: none, one for all, or one for each environment"
     )
-    penalty: float = Field(
-        0.1,
+    penalty: float | None = Field(
+        None,
         ge=0,
-        description="weight of the absolute branch changes, per environment; phenotype in units of its sd",
+        description="weight of the absolute branch changes, per environment, for a phenotype in units of its sd;"
+        " null: 0.03 below 5,000 training cells, else 0.1",
     )
     learning_rate: float = Field(1e-2, gt=0, description="Adam's step size at its highest (one cycle)")
     n_steps: int | None = Field(
         None,
         ge=1,
-        description="steps of baseline and joint, or of two_stage's stage one; null: 800 below 5,000 training"
-        " cells, else 2500",
+        description="steps of baseline and of two_stage's stage one; null: 800 below 5,000 training cells, else"
+        " 2500",
     )
     n_finetune_steps: int | None = Field(
         None,
         ge=0,
-        description="joint steps after the rotation of two_stage; null: 400 below 5,000 training cells, else"
-        " 1500",
+        description="joint steps after the rotation of two_stage (joint: after n_steps); null: 400 below 5,000"
+        " training cells, else 1500",
     )
     batch_size: int = Field(512, ge=1, description="cells per step")
     weight_decay: float | None = Field(

@@ -198,8 +198,7 @@ class _Loop:
         self.module.eval()
         return FitReport(
             history=self.history,
-            # without a rule for stopping, the end of the schedule is the end that was meant
-            converged=not self.stops_early or self._out_of_patience(),
+            converged=self._converged(),
             best_epoch=self.best_epoch or None,
             resumed_from_epoch=resumed,
         )
@@ -277,6 +276,11 @@ class _Loop:
         if patience is None or not self.stops_early or not self._settled():
             return False
         return len(self.history) - self.best_epoch >= patience
+
+    def _converged(self) -> bool:
+        """Whether the end was one that was meant: out of patience, or a schedule that came to rest."""
+        at_rest = self.module.learning_rate_factor(1.0) < 0.05
+        return at_rest or not self.stops_early or self._out_of_patience()
 
     def _settled(self) -> bool:
         return len(self.history) > self.module.settles_at * self.settings.max_epochs
