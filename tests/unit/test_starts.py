@@ -80,13 +80,15 @@ def test_varimax_start_recovers_a_factor_model_with_even_noise():
 
 def test_scores_and_variances_are_those_of_the_normal_posterior():
     covariance, _ = _covariance()
-    covariance[4] *= 3
-    covariance[:, 4] *= 3
     start = varimax_start(covariance, 2)
-    model = start.loadings @ start.loadings.T + np.diag(start.noise_variance)
+    rest = np.linalg.eigvalsh(covariance)[:-2].mean()
+    model = start.loadings @ start.loadings.T + rest * np.eye(30)
     # conditional normal distribution from the joint one of (z, x), without the matrix inversion lemma
     scores = np.linalg.solve(model, start.loadings)
     np.testing.assert_allclose(start.scores, scores, atol=1e-10)
+    # the span is that of the principal components
+    principal = np.linalg.eigh(covariance)[1][:, -2:]
+    np.testing.assert_allclose(principal @ (principal.T @ start.scores), start.scores, atol=1e-10)
     left = np.eye(2) - start.loadings.T @ scores
     np.testing.assert_allclose(start.posterior_variance, np.diag(left), atol=1e-10)
 

@@ -5,9 +5,9 @@ lasso on the weights W (n_genes, n_factors). The objective is the paper's, per c
 summed over genes and the KL over factors, the priors of sigma and W are divided by the number of cells. (The
 reference code averages where it should sum; see docs/methods.md.)
 
-``recipe: robust`` starts at varimax-rotated principal components, keeps the posterior mean near them, prunes
-W by proximal steps up a ladder of spikes and refits what is left without penalty. ``recipe: paper`` is the
-paper's model and start.
+``recipe: robust`` starts at varimax-rotated principal components, keeps the posterior means in their span,
+prunes W by proximal steps up a ladder of spikes and refits what is left without penalty. ``recipe: paper`` is
+the paper's model and start.
 """
 
 from dataclasses import replace
@@ -64,12 +64,11 @@ class SparseVAEModule(TorchModule):
     ) -> None:
         super().__init__()
         self.settings = settings
-        linear_mean = settings.start != "random" or settings.encoder_mean == "linear"
         self.encoder = ScoreEncoder(
             n_genes,
             n_factors,
             settings.hidden_encoder,
-            linear_mean,
+            settings.start != "random",
             settings.encoder_mean == "mlp",
             generator,
         )
@@ -113,7 +112,7 @@ class SparseVAEModule(TorchModule):
             "kl": self.prior.divergence(mean, log_variance, self.alive),
             "prior_sigma": self.noise.prior_loss(),
             "prior_w": self._weight_penalty(),
-            "pin_encoder": self.settings.encoder_pin * self.encoder.distance_from_start(),
+            "mixing_encoder": self.settings.mixing_penalty * self.encoder.mixing_distance(),
             "ridge_decoder": self.settings.decoder_ridge * self.decoder.ridge(),
         }
 
