@@ -60,7 +60,7 @@ def checked_cells(
 
 def checked_inputs(X: np.ndarray | sparse.spmatrix) -> np.ndarray:
     """Inputs as float32 (n_cells, n_inputs) without missing values."""
-    dense = X.toarray() if sparse.issparse(X) else np.asarray(X)
+    dense = np.asarray(X.toarray() if isinstance(X, sparse.spmatrix | sparse.sparray) else X)
     if dense.ndim != 2 or dense.shape[1] == 0:
         raise InputError("X", f"has shape {dense.shape}", "Give a matrix of cells by inputs")
     inputs = np.ascontiguousarray(dense, dtype=np.float32)

@@ -30,6 +30,7 @@ Estimator = Literal["baseline", "joint", "two_stage"]
 # of the learning rate: the rotated latents are a good start that must not be shaken off
 _FINETUNE_RATE = 0.6
 # what null means in the settings, below FEW_CELLS training cells and from there on
+_PENALTY = (0.03, 0.1)
 _WEIGHT_DECAY = (0.1, 0.0)
 _N_STEPS = (800, 2500)
 _N_FINETUNE_STEPS = (400, 1500)
@@ -114,7 +115,7 @@ class TBRFit:
             )
         codes = environment_codes(names, self.tree, tuple(self.weights.index))
         effects = self.weights.to_numpy()[codes]
-        return (z * effects).sum(axis=1) + self.intercepts.to_numpy()[codes]  # type: ignore[no-any-return]
+        return (z * effects).sum(axis=1) + self.intercepts.to_numpy()[codes]
 
 
 def fit_tbr(
@@ -196,6 +197,8 @@ def environment_codes(environments: np.ndarray, tree: Tree, observed: tuple[str,
 class _Fit:
     """One fit on its way: network, data and history that its stages share."""
 
+    _moments: Moments  # of the training cells, for the latents as they are now
+
     def __init__(
         self, cells: Cells, tree: Tree, n_latents: int, estimator: Estimator, seed: int, settings: TBRSettings
     ) -> None:
@@ -207,6 +210,7 @@ class _Fit:
         codes = environment_codes(cells.environments, tree, self.branches.environments)
         y = (cells.y / self.unit).astype(np.float32)
         self.data = StepData(cells.X, y, codes, cells.train, cells.validation)
+        self.penalty = self._by_size(settings.penalty, _PENALTY)
         self.history: list[dict[str, Any]] = []
         # every draw of this fit comes from here
         self.generator = torch.Generator().manual_seed(derive_seed(seed, "tbr", estimator, n_latents))
@@ -243,7 +247,8 @@ class _Fit:
         if self._by_size(self.settings.n_finetune_steps, _N_FINETUNE_STEPS) == 0:
             return self._final_solution(changing)
         allowed = self._allowed(changing)
-        solution = sparse_solution(self._moments, None, self.branches, allowed, self.settings.penalty)
+        moments = self._solvable(self._moments)
+        solution = sparse_solution(moments, None, self.branches, allowed, self.penalty)
         with torch.no_grad():
             offset = solution.weights[self.branches.nodes, -1]
             self.intercept.copy_(torch.from_numpy(offset[: len(self.intercept)]))
@@ -253,9 +258,9 @@ class _Fit:
 
     def _rotate(self) -> None:
         """Mix the latents so that their weights change sparsely between neighbouring environments."""
-        moments = self._moments
-        solution = least_squares(moments, self.branches, self._allowed(np.ones(self.n_latents, dtype=bool)))
-        white = whitening(moments.covariance())
+        allowed = self._allowed(np.ones(self.n_latents, dtype=bool))
+        solution = least_squares(self._solvable(self._moments), self.branches, allowed)
+        white = whitening(self._moments.covariance())
         weights = solution.weights[self.branches.nodes, :-1] @ np.linalg.inv(white)
         pairs, steps = self.branches.contrasts()
         found = sparsest_map(
@@ -266,19 +271,20 @@ class _Fit:
         )
         self._mix(found @ white)
 
-    def _mix(self, matrix: np.ndarray) -> None:
-        """Replace the latents z by ``matrix @ z``."""
-        self.phi.mix(matrix)
-        self._moments = self._moments.mixed(matrix)
+    def _mix(self, matrix: np.ndarray, centre: np.ndarray | None = None) -> None:
+        """Replace the latents z by ``matrix @ (z - centre)``."""
+        self.phi.mix(matrix, centre)
+        self._moments = self._moments.mixed(matrix, centre)
 
     def _steps(self, stage: str, weights: TreeWeights | FreeWeights) -> None:
         """Adam steps; afterwards the latents have unit variance over the training cells."""
-        finetune = stage == "finetune"
         asked = self.settings
+        first = self._by_size(asked.n_steps, _N_STEPS)
+        second = self._by_size(asked.n_finetune_steps, _N_FINETUNE_STEPS)
+        finetune = stage == "finetune"
         steps = Steps(
-            n_steps=self._by_size(asked.n_finetune_steps, _N_FINETUNE_STEPS)
-            if finetune
-            else self._by_size(asked.n_steps, _N_STEPS),
+            # joint is given as many steps as both stages together
+            n_steps={"finetune": second, "joint": first + second}.get(stage, first),
             batch_size=asked.batch_size,
             learning_rate=asked.learning_rate * (_FINETUNE_RATE if finetune else 1.0),
             weight_decay=self._by_size(asked.weight_decay, _WEIGHT_DECAY),
@@ -286,7 +292,11 @@ class _Fit:
         )
         self.history += steps.run(self.phi, weights, self.intercept, self.data, self.generator)
         self._moments = self._collected(self.data.train)
-        self._mix(np.diag(1 / np.sqrt(np.maximum(np.diag(self._moments.covariance()), 1e-12))))
+        spread = np.sqrt(np.maximum(np.diag(self._moments.covariance()), 1e-12))
+        # with an intercept everywhere the latents' means are not identified; 0 is the choice that makes
+        # an intercept the phenotype of the environment at average latents
+        centre = self._moments.mean() if self.settings.intercept == "environment" else None
+        self._mix(np.diag(1 / spread), centre)
 
     def _by_size(self, asked: Number | None, defaults: tuple[Number, Number]) -> Number:
         """What was asked for, or the default for so many training cells."""
@@ -295,7 +305,7 @@ class _Fit:
         return defaults[0] if len(self.data.train) < FEW_CELLS else defaults[1]
 
     def _tree_weights(self, root: np.ndarray, changes: np.ndarray) -> TreeWeights:
-        return TreeWeights(self.branches.ancestors, root, changes, self.settings.penalty)
+        return TreeWeights(self.branches.ancestors, root, changes, self.penalty)
 
     def _random(self, shape: tuple[int, ...]) -> np.ndarray:
         """Initial weights; of size 1, because latents and phenotype have unit variance."""
@@ -307,18 +317,21 @@ class _Fit:
         return np.append(changing, self.settings.intercept == "environment")
 
     def _collected(self, rows: np.ndarray) -> Moments:
-        moments = collect(self.phi, self.data.X, self.data.y, self.data.codes, rows, self.n_environments)
+        return collect(self.phi, self.data.X, self.data.y, self.data.codes, rows, self.n_environments)
+
+    def _solvable(self, moments: Moments) -> Moments:
+        """The moments as the model sees them: without a constant where it has no intercept."""
         return moments if self.settings.intercept != "none" else moments.without_intercept()
 
     def _final_solution(self, changing: np.ndarray) -> Solution:
         """The best sparse weights for the latents as they are now, chosen by the validation cells."""
         rows = self.data.validation
         return sparse_solution(
-            self._moments,
-            self._collected(rows) if len(rows) else None,
+            self._solvable(self._moments),
+            self._solvable(self._collected(rows)) if len(rows) else None,
             self.branches,
             self._allowed(changing),
-            self.settings.penalty,
+            self.penalty,
         )
 
     def _result(self, solution: Solution) -> TBRFit:

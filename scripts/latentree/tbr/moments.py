@@ -39,11 +39,15 @@ class Moments:
         error = self.square.sum() - 2 * (weights * self.cross).sum() + fitted
         return float(max(error, 0.0) / self.n_cells.sum())
 
+    def mean(self) -> np.ndarray:
+        """Mean of the latents over all cells, (n_latents,)."""
+        mean: np.ndarray = self.gram[:, -1, :-1].sum(axis=0) / self.n_cells.sum()
+        return mean
+
     def covariance(self) -> np.ndarray:
         """Covariance of the latents over all cells, (n_latents, n_latents)."""
-        mean_square = self.gram.sum(axis=0) / self.n_cells.sum()
-        mean = mean_square[-1, :-1]
-        covariance: np.ndarray = mean_square[:-1, :-1] - np.outer(mean, mean)
+        square = self.gram[:, :-1, :-1].sum(axis=0) / self.n_cells.sum()
+        covariance: np.ndarray = square - np.outer(self.mean(), self.mean())
         return covariance
 
     def without_intercept(self) -> "Moments":
@@ -52,10 +56,12 @@ class Moments:
         gram[:, -1, :-1] = gram[:, :-1, -1] = cross[:, -1] = 0
         return Moments(gram, cross, self.square, self.n_cells)
 
-    def mixed(self, matrix: np.ndarray) -> "Moments":
-        """The moments of the latents ``matrix @ z``."""
+    def mixed(self, matrix: np.ndarray, centre: np.ndarray | None = None) -> "Moments":
+        """The moments of the latents ``matrix @ (z - centre)``."""
         full = np.eye(len(matrix) + 1)
         full[:-1, :-1] = matrix
+        if centre is not None:
+            full[:-1, -1] = -matrix @ centre
         return Moments(full @ self.gram @ full.T, self.cross @ full.T, self.square, self.n_cells)
 
 

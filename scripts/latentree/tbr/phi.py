@@ -64,8 +64,10 @@ class Phi(nn.Module):
         return out
 
     @torch.no_grad()
-    def mix(self, matrix: np.ndarray) -> None:
-        """Replace the latents z by ``matrix @ z``; matrix is (n_latents, n_latents)."""
+    def mix(self, matrix: np.ndarray, centre: np.ndarray | None = None) -> None:
+        """Replace the latents z by ``matrix @ (z - centre)``; matrix is (n_latents, n_latents)."""
+        if centre is not None:
+            self.last.bias.sub_(torch.from_numpy(centre))
         product = torch.from_numpy(matrix)
         for parameter in (self.last.weight, self.last.bias):
             parameter.copy_((product @ parameter.double()).float())

@@ -17,7 +17,7 @@ def whitening(covariance: np.ndarray) -> np.ndarray:
     """
     values, vectors = np.linalg.eigh(covariance)
     floor = max(values[-1], 1e-12) * 1e-6
-    return (vectors / np.sqrt(np.maximum(values, floor))).T  # type: ignore[no-any-return]
+    return (vectors / np.sqrt(np.maximum(values, floor))).T
 
 
 def sparsest_map(

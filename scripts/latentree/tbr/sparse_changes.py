@@ -207,4 +207,4 @@ class TreeProblem:
         tiny = 1e-9 * self.hessian.diagonal().max() * sparse.eye(n_unknown)
         matrix = (expand.T @ curvature @ expand + tiny).tocsc()
         solution = splu(matrix).solve(expand.T @ self.linear)
-        return (expand @ solution).reshape(n_nodes, self.size)  # type: ignore[no-any-return]
+        return (expand @ solution).reshape(n_nodes, self.size)

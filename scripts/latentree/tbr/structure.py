@@ -44,7 +44,8 @@ class Branches:
         pruned = _pruned(tree, known)
         contracted = pruned.contracted(known)
         reduced, first, second = _without_unobserved_root(contracted, known)
-        carrier = {first: second, reduced.root: second}
+        # what lies above the root of the reduced tree moves all weights alike
+        carrier = {first: second, contracted.root: ""}
         below = _first_kept(tree, pruned, contracted)
         carried_by = tuple(carrier.get(below[name], below[name]) for name in tree.arcs)
         names = tuple(name for name in reduced.names if name in known)
