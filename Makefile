@@ -22,7 +22,7 @@ demo: setup
 	@$(BIN)/python -c "import pathlib; print('report:', *[p.resolve() for p in pathlib.Path('results').glob('*/report.html')])"
 
 test: setup
-	$(BIN)/python -m pytest -n $(CORES) --cov --cov-report=term --cov-fail-under=85
+	$(BIN)/python -m pytest -n $(CORES) --dist loadgroup --cov --cov-report=term --cov-fail-under=85
 
 lint: setup
 	$(BIN)/ruff check .

@@ -13,15 +13,13 @@ with rule_script(snakemake, __file__):
     from latentree.files import write_json
     from latentree.settings import PreprocessSettings
 
-    described = AtlasSettings.model_validate(snakemake.params.atlas)
-    if snakemake.input:
-        # a downloaded or relocated file: the same atlas under another path
-        described = described.model_copy(update={"path": str(snakemake.input.source)})
     atlas, qc = prepare_atlas(
-        described,
+        AtlasSettings.model_validate(snakemake.params.atlas),
         PreprocessSettings.model_validate(snakemake.params.preprocess),
         snakemake.params.min_cells_per_type,
         name=snakemake.wildcards.atlas,
+        # a downloaded file, or one that lies beside the Snakefile; a built-in atlas has none
+        path=next(iter(snakemake.input), None),
     )
     write_atlas(atlas, snakemake.output.atlas)
     write_json(qc, snakemake.output.qc)

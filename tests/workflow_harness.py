@@ -1,6 +1,7 @@
 """A copy of the checkout to run Snakemake in, and a config small enough for tests."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,7 @@ SMALL = {
     "seeds": [0, 1],
     "preprocess": {"n_genes": 200},
     "models": {
-        "sparse_vae": {"n_factors": 4, "max_epochs": 12, "checkpoint_every": 4},
+        "sparse_vae": {"n_factors": 4, "max_epochs": 40, "checkpoint_every": 4},
         "pca": {"n_factors": 4},
     },
     "tbr": {
@@ -68,15 +69,14 @@ class Checkout:
         (self.root / name).write_text(yaml.safe_dump(config))
         return name
 
-    def planned(self, *arguments: str) -> dict[str, int]:
-        """Rules that a dry run would run, with the number of jobs."""
+    def planned(self, *arguments: str) -> dict[str, list[str]]:
+        """Rules that a dry run would run, each with the description of every job (its reason, too)."""
         output = self.snakemake("-n", *arguments).stdout
-        if "Nothing to be done" in output:
-            return {}
-        table = output[output.index("Job stats:") :].split("\n\n")[0].splitlines()[3:]
-        return {
-            rule: int(count) for rule, count in (row.split() for row in table) if rule not in {"total", "all"}
-        }
+        jobs: dict[str, list[str]] = {}
+        for rule, description in re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)+)", output, re.M):
+            if rule != "all":
+                jobs.setdefault(rule, []).append(description)
+        return jobs
 
 
 def copy_of_the_checkout(target: Path) -> Checkout:

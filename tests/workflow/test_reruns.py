@@ -66,15 +66,10 @@ def test_editing_a_module_reruns_the_rules_that_import_it(
     planned = finished.planned("--configfile", "my.yaml")
     triggered = rules_that_import(f"latentree.{module}") & set(everything)
     assert triggered, "the test names a module that no rule reaches"
-    reasons = finished.snakemake("-n", "--configfile", "my.yaml").stdout
-    assert rules_with_changed_parameters(reasons) == triggered
     assert triggered <= set(planned)
-
-
-def rules_with_changed_parameters(output: str) -> set[str]:
-    """Rules that a dry run gives changed parameters as a reason for."""
-    jobs = re.findall(r"rule (\w+):\n(.*?)(?=\n\n|\Z)", output, re.S)
-    return {rule for rule, body in jobs if "Params have changed" in body}
+    # the others only follow from files that these write anew
+    followers = [job for rule in set(planned) - triggered for job in planned[rule]]
+    assert all("updated by another job" in job and "Params" not in job for job in followers)
 
 
 def test_a_module_that_nobody_uses_reruns_nothing(finished, edited):
@@ -123,7 +118,7 @@ def test_a_changed_setting_reruns_what_depends_on_it(finished, changes, expected
 
 def test_a_new_seed_fits_only_that_seed(finished):
     planned = finished.planned("--configfile", finished.config(changed(seeds=[0, 1, 2]), "changed.yaml"))
-    assert (planned["fit_torch_model"], planned["fit_matrix_model"]) == (1, 1)
+    assert (len(planned["fit_torch_model"]), len(planned["fit_matrix_model"])) == (1, 1)
 
 
 def test_a_users_config_replaces_the_demos(finished):
