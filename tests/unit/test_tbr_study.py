@@ -200,7 +200,7 @@ def test_scores_carry_their_references(cells, tree, plain):
     assert (wide["span_r2"] <= wide["span_r2_ridge"] + 0.05).all()
     assert (wide.loc[0, "weights_rank"] == 1).all()
     notes = tree_fit.scores.groupby("n_changes")["note"].unique()
-    assert notes[0].tolist() == ["no effect changes: the weights have rank 1 and MCC means nothing"]
+    assert notes[0].tolist() == ["no effect changes: the true weights have rank 1 and MCC means nothing"]
     assert notes[1].tolist() == [""]
 
 

@@ -17,9 +17,10 @@ from latentree.tbr.structure import Branches
 _ITERATIONS = 400
 _TOLERANCE = 1e-4
 _OVER_RELAXATION = 1.6
-# penalties tried where there are validation cells, in units of the one asked for
-_PENALTY_PATH = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
-# a sparser solution is taken where its validation error is no more than this much larger
+# penalties tried where there are validation cells, in units of the one asked for; the first allows no change
+_PENALTY_PATH = (np.inf, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
+# a sparser solution is taken where its validation error is at most one standard error larger, the relative
+# standard error of a mean of squared normal residuals; never less than this, because phi is not exact
 _TOLERATED = 0.01
 
 
@@ -71,7 +72,8 @@ def sparse_solution(
     if validation is None:
         return found[0]
     errors = np.array([validation.mse(solution.weights[branches.nodes]) for solution in found])
-    return found[int(np.flatnonzero(errors <= (1 + _TOLERATED) * errors.min())[0])]
+    tolerated = max(_TOLERATED, float(np.sqrt(2 / validation.n_cells.sum())))
+    return found[int(np.flatnonzero(errors <= (1 + tolerated) * errors.min())[0])]
 
 
 def least_squares(moments: Moments, branches: Branches, allowed: np.ndarray) -> Solution:

@@ -144,7 +144,7 @@ def run_study(
                 for text in (
                     variables.note,
                     "leaky: the MAGIC graph saw held-out cells" if leaky else "",
-                    "no effect changes: the weights have rank 1 and MCC means nothing"
+                    "no effect changes: the true weights have rank 1 and MCC means nothing"
                     if n_changes == 0
                     else "",
                 )
