@@ -7,7 +7,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -126,18 +126,30 @@ def resolve_device(device: str) -> str:
 
 @contextmanager
 def reproducible(threads: int) -> Iterator[None]:
-    """Torch with this many CPU threads and deterministic kernels; as it was before when the block ends."""
+    """Torch with this many CPU threads and deterministic kernels; as it was before when the block ends.
+
+    The CPU kernels used here are deterministic for a given number of threads; the switch is for CUDA only,
+    because it costs a second of imports.
+    """
     threads_before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with _deterministic_cuda() if torch.cuda.is_available() else nullcontext():
+            yield
+    finally:
+        torch.set_num_threads(threads_before)
+
+
+@contextmanager
+def _deterministic_cuda() -> Iterator[None]:
     deterministic_before = torch.are_deterministic_algorithms_enabled()
     warn_before = torch.is_deterministic_algorithms_warn_only_enabled()
     # cuBLAS is deterministic only with a fixed workspace, read when its first handle is made
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         yield
     finally:
-        torch.set_num_threads(threads_before)
         torch.use_deterministic_algorithms(deterministic_before, warn_only=warn_before)
 
 
