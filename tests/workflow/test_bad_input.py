@@ -21,6 +21,8 @@ def small(**atlas):
     return config
 
 
+# beside the other tests of the finished run, which is then made once
+@pytest.mark.xdist_group("finished")
 @pytest.mark.parametrize(
     ("config", "message"),
     [
@@ -115,6 +117,6 @@ def test_a_download_is_checked_and_its_error_shows_both_hashes(checkout, cells, 
     assert not (checkout.root / "results" / "pbmc" / "source.h5ad").exists()
 
     config["atlases"]["pbmc"]["sha256"] = right
-    checkout.snakemake("--configfile", checkout.config(config), "results/pbmc/atlas.h5ad")
+    checkout.snakemake("results/pbmc/atlas.h5ad", "--configfile", checkout.config(config))
     atlas = ad.read_h5ad(checkout.root / "results" / "pbmc" / "atlas.h5ad")
     assert set(atlas.obs["cell_type"]) == {"<b>a;b", "CD4+/CD25 T Reg"}
