@@ -1,135 +1,27 @@
-"""The fit loop: equal to a plain loop, the same bits again, resumed, locked, stopped, checked."""
+"""The fit loop: equal to a plain loop, the same bits again, stopped early, checked."""
 
-import logging
-import os
-import signal
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from scipy import sparse
-from torch import Tensor, nn
-
-from latentree import training
-from latentree.checkpoints import Checkpoints
-from latentree.errors import InputError
-from latentree.models.base import FitReport, InputScaling, RunOptions, TrainingData
-from latentree.models.layers import linear, noise
-from latentree.settings import TorchModelSettings
-from latentree.training import NonFiniteLossError, TorchModule, resolve_device, train
-
-ROOT = Path(__file__).resolve().parents[2]
-N_GENES = 6
-
-
-class Autoencoder(TorchModule):
-    """A small linear autoencoder with noise, a buffer that moves, and switches for trouble."""
-
-    steps: Tensor
-
-    def __init__(self, *, breaks_at: int | None = None, interrupts_at: int | None = None) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(1)
-        self.encoder = linear(N_GENES, 2, generator)
-        self.decoder = linear(2, N_GENES, generator)
-        self.register_buffer("steps", torch.zeros(()))
-        self.breaks_at, self.interrupts_at = breaks_at, interrupts_at
-        self.epoch = 0
-
-    def loss_parts(self, x: Tensor, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
-        z = self.encoder(x)
-        z = z + 0.1 * noise(tuple(z.shape), generator, z.device)
-        size = (z**2).sum(dim=1).mean()
-        return {
-            "reconstruction": ((x - self.decoder(z)) ** 2).sum(dim=1).mean(),
-            "kl": size * (float("nan") if self.epoch == self.breaks_at else 0.01),
-        }
-
-    def validation_parts(self, x: Tensor) -> dict[str, Tensor]:
-        return {"reconstruction": ((x - self.decode_mean(self.encode_mean(x))) ** 2).sum(dim=1).mean()}
-
-    def encode_mean(self, x: Tensor) -> Tensor:
-        return self.encoder(x)
-
-    def decode_mean(self, z: Tensor) -> Tensor:
-        return self.decoder(z)
-
-    def on_epoch_start(self, progress: float) -> None:
-        self.epoch += 1
-        if self.epoch == self.interrupts_at:
-            raise KeyboardInterrupt
-
-    def after_step(self, learning_rate: float, optimizer: torch.optim.Adam) -> None:
-        # a proximal step that depends on Adam's own state and on the buffer
-        self.steps += 1
-        second = optimizer.state[self.decoder.weight]["exp_avg_sq"]
-        self.decoder.weight -= 1e-3 * learning_rate * self.steps.sqrt() / (second.sqrt() + 1)
-
-
-def example_data(n_cells: int = 50, *, is_sparse: bool = False) -> TrainingData:
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(n_cells, 2)) @ rng.normal(size=(2, N_GENES)) + 0.3 * rng.normal(
-        size=(n_cells, N_GENES)
-    )
-    x = np.where(rng.random(x.shape) < 0.3, 0, x).astype(np.float32)
-    rows = rng.permutation(n_cells)
-    return TrainingData(sparse.csr_matrix(x) if is_sparse else x, np.sort(rows[:40]), np.sort(rows[40:]))
-
-
-SETTINGS = TorchModelSettings(
-    max_epochs=12, batch_size=16, learning_rate=0.05, patience=None, checkpoint_every=3
+from torch import Tensor
+from training_fixture import (
+    N_GENES,
+    SETTINGS,
+    Autoencoder,
+    Mean,
+    assert_same_bits,
+    example_data,
+    parameters,
+    run,
+    without_times,
 )
 
-
-def run(
-    module: TorchModule,
-    settings: TorchModelSettings = SETTINGS,
-    data: TrainingData | None = None,
-    seed: int = 0,
-    options: RunOptions | None = None,
-) -> FitReport:
-    data = data if data is not None else example_data()
-    scaling = InputScaling.fit(data, "log", 1.0)
-    return train(module, data, scaling, settings, seed, options if options is not None else RunOptions())
-
-
-def parameters(module: nn.Module) -> dict[str, np.ndarray]:
-    return {name: value.numpy().copy() for name, value in module.state_dict().items()}
-
-
-def without_times(report: FitReport) -> list[dict[str, float]]:
-    return [
-        {key: value for key, value in row.items() if not key.endswith("_seconds")} for row in report.history
-    ]
-
-
-def assert_same_bits(a: nn.Module, b: nn.Module) -> None:
-    for name, value in parameters(a).items():
-        np.testing.assert_array_equal(value, parameters(b)[name], err_msg=name)
-
-
-class Mean(TorchModule):
-    """One number per gene, no noise: small enough to be fitted by hand."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.mean = nn.Parameter(torch.full((N_GENES,), 2.0))
-
-    def loss_parts(self, x: Tensor, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
-        return self.validation_parts(x)
-
-    def validation_parts(self, x: Tensor) -> dict[str, Tensor]:
-        return {"error": ((x - self.mean) ** 2).sum(dim=1).mean()}
-
-    def encode_mean(self, x: Tensor) -> Tensor:
-        return x
-
-    def decode_mean(self, z: Tensor) -> Tensor:
-        return z
+from latentree import training
+from latentree.errors import InputError
+from latentree.models.base import InputScaling, RunOptions
+from latentree.training import NonFiniteLossError, resolve_device
 
 
 def test_full_batches_equal_a_plain_loop_of_adam() -> None:
@@ -205,159 +97,6 @@ def test_global_random_state_threads_and_determinism_are_left_as_they_were() -> 
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1:] == (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
     np.testing.assert_array_equal(numpy_before, np.random.get_state()[1])
-
-
-# checkpoints
-
-
-@pytest.mark.parametrize("interrupts_at", [1, 3, 4, 7, 12])
-@pytest.mark.parametrize("patience", [None, 50])
-def test_interrupted_and_resumed_is_bit_identical(
-    tmp_path: Path, interrupts_at: int, patience: int | None, caplog: pytest.LogCaptureFixture
-) -> None:
-    settings = SETTINGS.model_copy(update={"patience": patience})
-    undisturbed, resumed = Autoencoder(), Autoencoder()
-    expected = run(undisturbed, settings)
-    options = RunOptions(checkpoint=tmp_path / "checkpoint", checkpoint_key="a")
-    with pytest.raises(KeyboardInterrupt):
-        run(Autoencoder(interrupts_at=interrupts_at), settings, options=options)
-    report = run(resumed, settings, options=options)
-
-    assert_same_bits(undisturbed, resumed)
-    assert without_times(report) == without_times(expected)
-    assert report.best_epoch == expected.best_epoch
-    done = (interrupts_at - 1) // 3 * 3
-    assert report.resumed_from_epoch == (done or None)
-    # warnings reach stderr even where nobody set up logging
-    said = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
-    assert said == ([f"resuming from epoch {done} of 12"] if done else [])
-    assert not (tmp_path / "checkpoint").exists()
-
-
-KILLED = """
-import os, signal, sys
-sys.path[:0] = [{scripts!r}, {tests!r}]
-from test_training import Autoencoder, SETTINGS, run
-from latentree.models.base import RunOptions
-from pathlib import Path
-
-class Killed(Autoencoder):
-    def loss_parts(self, x, generator, progress):
-        if self.steps == 14:  # in the middle of epoch 5
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().loss_parts(x, generator, progress)
-
-run(Killed(), options=RunOptions(checkpoint=Path({folder!r}), checkpoint_key="a"))
-"""
-
-
-def test_killed_after_the_first_checkpoint_is_bit_identical(tmp_path: Path) -> None:
-    folder = tmp_path / "checkpoint"
-    script = KILLED.format(
-        scripts=str(ROOT / "scripts"), tests=str(Path(__file__).parent), folder=str(folder)
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    undisturbed, resumed = Autoencoder(), Autoencoder()
-    expected = run(undisturbed)
-    report = run(resumed, options=RunOptions(checkpoint=folder, checkpoint_key="a"))
-    assert report.resumed_from_epoch == 3
-    assert_same_bits(undisturbed, resumed)
-    assert without_times(report) == without_times(expected)
-
-
-def leave_checkpoint(folder: Path) -> Path:
-    with pytest.raises(KeyboardInterrupt):
-        run(Autoencoder(interrupts_at=8), options=RunOptions(checkpoint=folder, checkpoint_key="a"))
-    return folder / "checkpoint.safetensors"
-
-
-def test_checkpoint_of_other_settings_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    leave_checkpoint(tmp_path / "c")
-    module, undisturbed = Autoencoder(), Autoencoder()
-    report = run(module, options=RunOptions(checkpoint=tmp_path / "c", checkpoint_key="another"))
-    run(undisturbed)
-    assert report.resumed_from_epoch is None
-    assert "other settings, data or code" in caplog.text
-    assert_same_bits(module, undisturbed)
-
-
-@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "no checkpoint at all"])
-def test_damaged_checkpoint_is_said_and_not_used(
-    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    file = leave_checkpoint(tmp_path / "c")
-    content = bytearray(file.read_bytes())
-    if damage == "truncated":
-        content = content[: len(content) // 2]
-    elif damage == "flipped":
-        content[-5] ^= 64
-    else:
-        content = bytearray(b"" if damage == "empty" else b"something else" * 100)
-    file.write_bytes(content)
-    module, undisturbed = Autoencoder(), Autoencoder()
-    report = run(module, options=RunOptions(checkpoint=tmp_path / "c", checkpoint_key="a"))
-    run(undisturbed)
-    assert report.resumed_from_epoch is None
-    assert "damaged" in caplog.text
-    assert str(file) in caplog.text
-    assert_same_bits(module, undisturbed)
-
-
-def test_kill_while_writing_leaves_the_old_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    checkpoints = Checkpoints(tmp_path, "a")
-    checkpoints.save({"x": torch.ones(3)}, {"epoch": 1})
-
-    def half_written(tensors: object, path: Path, metadata: object) -> None:
-        Path(path).write_bytes(b"half")
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("latentree.checkpoints.save_file", half_written)
-    with pytest.raises(KeyboardInterrupt):
-        checkpoints.save({"x": torch.zeros(3)}, {"epoch": 2})
-    found = checkpoints.load()
-    assert found is not None
-    assert torch.equal(found[0]["x"], torch.ones(3))
-    assert found[1] == {"epoch": 1}
-
-
-HOLDER = """
-import sys, time
-sys.path.insert(0, {scripts!r})
-from pathlib import Path
-from latentree.checkpoints import Checkpoints
-with Checkpoints(Path({folder!r}), "a").locked():
-    print("held", flush=True)
-    time.sleep(60)
-"""
-
-
-def test_second_writer_is_refused_and_a_killed_one_lets_go(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    script = HOLDER.format(scripts=str(ROOT / "scripts"), folder=str(tmp_path / "c"))
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        checkpoints = Checkpoints(tmp_path / "c", "a")
-        with (
-            pytest.raises(InputError, match=f"another fit is writing.*process {holder.pid} on"),
-            checkpoints.locked(timeout=0.1),
-        ):
-            pass
-        holder.send_signal(signal.SIGKILL)
-        holder.wait()
-    with checkpoints.locked(timeout=0.1):
-        assert f'"pid": {os.getpid()}' in (tmp_path / "c" / "holder.json").read_text()
-
-
-def test_a_failed_fit_lets_go_of_the_folder(tmp_path: Path) -> None:
-    options = RunOptions(checkpoint=tmp_path / "c", checkpoint_key="a")
-    with pytest.raises(NonFiniteLossError):
-        run(Autoencoder(breaks_at=5), options=options)
-    assert run(Autoencoder(), options=options).resumed_from_epoch == 3
 
 
 # early stopping
