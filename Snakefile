@@ -7,7 +7,7 @@ min_version("9.14")
 # a config of your own (--configfile) replaces the demo's instead of being merged into it
 if not workflow.overwrite_configfiles:
 
-    configfile: "config/config.yaml"
+    configfile: f"{workflow.basedir}/config/config.yaml"
 
 
 report: "workflow/report/workflow.rst"
@@ -25,6 +25,7 @@ include: "workflow/rules/report.smk"
 rule all:
     default_target: True
     input:
+        expand("<results>/{atlas}/environments/cells.h5ad", atlas=CONFIG.atlases),
         expand("<results>/{atlas}/report.html", atlas=CONFIG.atlases),
 
 

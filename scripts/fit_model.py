@@ -13,12 +13,16 @@ with rule_script(snakemake, __file__):
     from latentree.files import sha256_of
 
     folder = Path(snakemake.output.factors).parent
+    # not among the parameters, because it changes no number and must rerun nothing
+    unwatched = {"checkpoint_every"}
+    configured = snakemake.config["models"][snakemake.wildcards.model]
+    settings = snakemake.params.settings | {key: configured[key] for key in unwatched & configured.keys()}
     result = fit(
         load_atlas(snakemake.input.atlas),
         snakemake.wildcards.model,
         n_factors=int(snakemake.wildcards.k),
         seed=int(snakemake.wildcards.seed),
-        settings=snakemake.params.settings,
+        settings=settings,
         device=snakemake.params.device,
         threads=snakemake.threads,
         checkpoint=folder / "checkpoint",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from latentree.errors import InputError, listed, nearest
@@ -30,13 +30,32 @@ from latentree.settings import (
 ATLAS_NAME = re.compile(r"[A-Za-z0-9_-]+")
 HOUSEKEEPING_GENES = ["C1orf43", "CHMP2A", "EMC7", "PSMB2", "PSMB4", "REEP5", "SNRPD3", "VCP", "VPS29"]
 
+BUILTIN_ATLASES = {"pbmc68k_reduced": ("scanpy", "datasets/10x_pbmc68k_reduced.h5ad")}
+"""Atlases that come with installed packages: name -> (package, file in it)."""
+# folders of the results beside those of the atlases
+_OTHER_FOLDERS = ("benchmarks", "logs", "provenance")
+
+
+def _each_once(values: list[Any]) -> list[Any]:
+    return list(dict.fromkeys(values))
+
+
+def _without_braces(path: str) -> str:
+    if "{" in path or "}" in path:
+        raise ValueError("braces mean wildcards to Snakemake and cannot stand in a path")
+    return path
+
+
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+PathName = Annotated[str, Field(min_length=1), AfterValidator(_without_braces)]
 
 
 class AtlasSettings(Settings):
     """One atlas: where it is and what its columns mean."""
 
-    path: str = Field(description="an .h5ad file, builtin:pbmc68k_reduced, or an http(s) address with sha256")
+    path: PathName = Field(
+        description="an .h5ad file, builtin:pbmc68k_reduced, or an http(s) address with sha256"
+    )
     sha256: str | None = Field(
         None, pattern=r"^[0-9a-fA-F]{64}$", description="checksum; needed for an address, checked for a file"
     )
@@ -53,7 +72,17 @@ class AtlasSettings(Settings):
     split_by: str | None = Field(
         None, description="donor or sample column: cells of one donor stay on one side of the split"
     )
-    gene_sets: list[str] = Field([], description="GMT files for the enrichment")
+    gene_sets: Annotated[list[PathName], AfterValidator(_each_once)] = Field(
+        [], description="GMT files for the enrichment"
+    )
+
+    @field_validator("path")
+    @classmethod
+    def _builtin_is_known(cls, value: str) -> str:
+        name = value.removeprefix("builtin:")
+        if name != value and name not in BUILTIN_ATLASES:
+            raise ValueError(f"no built-in atlas of that name; there is {listed(BUILTIN_ATLASES)}")
+        return value
 
     @model_validator(mode="after")
     def _address_has_checksum(self) -> "AtlasSettings":
@@ -71,7 +100,7 @@ class AtlasSettings(Settings):
 
 
 class _NumberOfFactors(Settings):
-    n_factors: list[Annotated[int, Field(ge=1)]] = Field(
+    n_factors: Annotated[list[Annotated[int, Field(ge=1)]], AfterValidator(_each_once)] = Field(
         [10], min_length=1, description="fits one model each"
     )
 
@@ -79,11 +108,6 @@ class _NumberOfFactors(Settings):
     @classmethod
     def _one_number_is_a_list(cls, value: Any) -> Any:
         return [value] if isinstance(value, int) else value
-
-    @field_validator("n_factors")
-    @classmethod
-    def _no_number_twice(cls, value: list[int]) -> list[int]:
-        return list(dict.fromkeys(value))
 
 
 class SparseVAEConfig(_NumberOfFactors, SparseVAESettings):
@@ -130,7 +154,7 @@ class PhenotypeConfig(Settings):
     """The phenotype that TBR explains; simulated from the latent genes."""
 
     kind: Literal["simulated"] = Field("simulated", description="Y = w_e . Z + noise, the paper's protocol")
-    n_changes: list[Annotated[int, Field(ge=0)]] = Field(
+    n_changes: Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(_each_once)] = Field(
         [1], min_length=1, description="latent effects that change on each branch; 0 is the control"
     )
     noise: float = Field(0.1, ge=0, description="sd of the noise, in sd of a latent")
@@ -140,14 +164,27 @@ class TBRConfig(TBRSettings):
     """tbr; leave the key out and the stage does not run."""
 
     phenotype: PhenotypeConfig = PhenotypeConfig()  # type: ignore[call-arg]
-    latents: list[str] = Field(HOUSEKEEPING_GENES, min_length=1, description="genes that may be latents")
+    latents: Annotated[list[str], AfterValidator(_each_once)] = Field(
+        HOUSEKEEPING_GENES, min_length=1, description="genes that may be latents"
+    )
     n_latents: int = Field(3, ge=1, description="latents in one phenotype, drawn from the list")
-    regulators: str | None = Field(
+    regulators: PathName | None = Field(
         None, description="inputs: a list of genes, one a line, or a table with columns tf, target"
     )
-    estimators: list[Literal["baseline", "joint", "two_stage"]] = Field(
-        ["baseline", "joint", "two_stage"], min_length=1, description="see docs/methods.md"
+    estimators: Annotated[list[Literal["baseline", "joint", "two_stage"]], AfterValidator(_each_once)] = (
+        Field(["baseline", "joint", "two_stage"], min_length=1, description="see docs/methods.md")
     )
+
+    @model_validator(mode="after")
+    def _there_are_latents_enough(self) -> "TBRConfig":
+        if self.n_latents > len(self.latents):
+            raise ValueError(
+                f"n_latents ({self.n_latents}) is more than the {len(self.latents)} genes in latents"
+            )
+        most = max(self.phenotype.n_changes)
+        if most > self.n_latents:
+            raise ValueError(f"phenotype.n_changes ({most}) is more than n_latents ({self.n_latents})")
+        return self
 
 
 class DownstreamConfig(Settings):
@@ -159,13 +196,23 @@ class DownstreamConfig(Settings):
         50, ge=1, description="active genes of a factor in models without zeros: the largest loadings"
     )
 
+    @model_validator(mode="after")
+    def _sizes_are_in_order(self) -> "DownstreamConfig":
+        if self.min_set_size > self.max_set_size:
+            raise ValueError(
+                f"min_set_size ({self.min_set_size}) is more than max_set_size ({self.max_set_size})"
+            )
+        return self
+
 
 class Config(Settings):
     """A whole run."""
 
-    results: str = Field("results", min_length=1, description="folder that everything is written to")
+    results: PathName = Field("results", description="folder that everything is written to")
     atlases: dict[str, AtlasSettings] = Field(min_length=1, description="by name; the name is a folder")
-    seeds: list[Seed] = Field([0, 1, 2], min_length=1, description="every model is fitted once per seed")
+    seeds: Annotated[list[Seed], AfterValidator(_each_once)] = Field(
+        [0, 1, 2], min_length=1, description="every model is fitted once per seed"
+    )
     preprocess: PreprocessSettings = PreprocessSettings()  # type: ignore[call-arg]
     environments: EnvironmentSettings = EnvironmentSettings()  # type: ignore[call-arg]
     models: ModelsConfig = Field(description="models and their settings")
@@ -179,8 +226,9 @@ class Config(Settings):
         bad = [name for name in value if not ATLAS_NAME.fullmatch(name)]
         if bad:
             raise ValueError(f"an atlas's name is letters, digits, _ and - only, not {listed(bad)}")
-        if "provenance" in value:
-            raise ValueError("'provenance' is a folder of the results and cannot name an atlas")
+        taken = [name for name in value if name in _OTHER_FOLDERS]
+        if taken:
+            raise ValueError(f"{listed(taken)} is another folder of the results and cannot name an atlas")
         return value
 
     @field_validator("models")
@@ -189,11 +237,6 @@ class Config(Settings):
         if not value.listed():
             raise ValueError(f"no model is listed; known models: {listed(MODEL_SETTINGS)}")
         return value
-
-    @field_validator("seeds")
-    @classmethod
-    def _no_seed_twice(cls, value: list[int]) -> list[int]:
-        return list(dict.fromkeys(value))
 
 
 def load_config(source: str | Path | Mapping[str, Any]) -> Config:

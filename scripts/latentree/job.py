@@ -36,6 +36,8 @@ def rule_script(snakemake: Any, script: str) -> Iterator[None]:
     started, clock = provenance.now(), time.perf_counter()
     with _tee(snakemake.log[0] if snakemake.log else None):
         state = "failure"
+        # now, because an edit while the job runs changes nothing of what it runs
+        code = code_hash(script)
         # before numpy is loaded, which reads these once
         os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(snakemake.threads)))
         logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s", force=True)
@@ -50,7 +52,7 @@ def rule_script(snakemake: Any, script: str) -> Iterator[None]:
             traceback.print_exc()
             sys.exit(1)
         finally:
-            _record(snakemake, script, state, started, time.perf_counter() - clock)
+            _record(snakemake, script, code, state, started, time.perf_counter() - clock)
 
 
 def refuse_foreign_library(script: str) -> None:
@@ -108,7 +110,7 @@ def _tee(path: str | None) -> Iterator[None]:
             sys.stdout, sys.stderr = before
 
 
-def _record(snakemake: Any, script: str, state: str, started: str, seconds: float) -> None:
+def _record(snakemake: Any, script: str, code: str, state: str, started: str, seconds: float) -> None:
     """Write the job's record; failing jobs leave one too."""
     record = {
         "state": state,
@@ -122,7 +124,7 @@ def _record(snakemake: Any, script: str, state: str, started: str, seconds: floa
         "threads": snakemake.threads,
         "seed": snakemake.wildcards.get("seed"),
         "script": Path(script).name,
-        "code_sha256": code_hash(script),
+        "code_sha256": code,
         "modules_outside_code_hash": _modules_outside(script),
         "settings": _plain(dict(snakemake.params.items())),
         "versions": provenance.loaded_versions(),

@@ -134,7 +134,7 @@ def assemble_open_runs(results: str | Path) -> list[str]:
 
 
 def git_state(root: str | Path) -> dict[str, Any]:
-    """Commit of the checkout and whether its files differ from it; nulls outside of git."""
+    """Commit of the checkout and whether tracked files differ from it; nulls outside of git."""
 
     def git(*arguments: str) -> str | None:
         try:
@@ -145,7 +145,7 @@ def git_state(root: str | Path) -> dict[str, Any]:
             return None
         return done.stdout.strip()
 
-    changes = git("status", "--porcelain")
+    changes = git("status", "--porcelain", "--untracked-files=no")
     return {"commit": git("rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}
 
 

@@ -217,9 +217,12 @@ class SparseVAESettings(TorchModelSettings):
     @model_validator(mode="before")
     @classmethod
     def _fill_in_the_recipe(cls, values: Any) -> Any:
-        if isinstance(values, dict):
-            return {**_SPARSE_VAE_RECIPES.get(values.get("recipe", "robust"), {}), **values}
-        return values
+        if not isinstance(values, dict):
+            return values
+        recipe = values.get("recipe", "robust")
+        # what is no name of a recipe is told by the field itself
+        preset = _SPARSE_VAE_RECIPES.get(recipe, {}) if isinstance(recipe, str) else {}
+        return {**preset, **values}
 
     @model_validator(mode="after")
     def _the_mean_comes_from_somewhere(self) -> "SparseVAESettings":
@@ -255,21 +258,21 @@ class TBRSettings(Settings):
     penalty: float | None = Field(
         None,
         ge=0,
-        description="weight of the absolute branch changes, per environment, for a phenotype in units of its sd;"
-        " null: 0.03 below 5,000 training cells, else 0.1",
+        description="weight of the absolute branch changes, per environment, for a phenotype in units of"
+        " its sd; null: 0.03 below 5,000 training cells, else 0.1",
     )
     learning_rate: float = Field(1e-2, gt=0, description="Adam's step size at its highest (one cycle)")
     n_steps: int | None = Field(
         None,
         ge=1,
-        description="steps of baseline and of two_stage's stage one; null: 800 below 5,000 training cells, else"
-        " 2500",
+        description="steps of baseline and of two_stage's stage one; null: 800 below 5,000 training cells,"
+        " else 2500",
     )
     n_finetune_steps: int | None = Field(
         None,
         ge=0,
-        description="joint steps after the rotation of two_stage (joint: after n_steps); null: 400 below 5,000"
-        " training cells, else 1500",
+        description="joint steps after the rotation of two_stage (joint: after n_steps); null: 400 below"
+        " 5,000 training cells, else 1500",
     )
     batch_size: int = Field(512, ge=1, description="cells per step")
     weight_decay: float | None = Field(

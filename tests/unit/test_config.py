@@ -34,6 +34,20 @@ def test_one_number_of_factors_is_a_list():
     assert load_config(minimal(models={"pca": {"n_factors": 4}})).models.pca.n_factors == [4]
 
 
+def test_what_is_named_twice_counts_once():
+    config = load_config(
+        minimal(
+            seeds=[1, 1, 0],
+            models={"pca": {"n_factors": [3, 3]}},
+            tbr={"estimators": ["joint", "joint"], "phenotype": {"n_changes": [1, 0, 1]}},
+        )
+    )
+    assert config.seeds == [1, 0]
+    assert config.models.pca.n_factors == [3]
+    assert config.tbr.estimators == ["joint"]
+    assert config.tbr.phenotype.n_changes == [1, 0]
+
+
 def test_a_recipe_is_a_preset_and_given_keys_win():
     paper = model_settings("sparse_vae", {"recipe": "paper", "hidden_decoder": 7})
     assert (paper.start, paper.prior, paper.residual, paper.hidden_decoder) == (
@@ -70,6 +84,14 @@ def test_what_config_resolves_to_is_a_config_again():
         ({"preprocess": {"test_fraction": 0.6, "validation_fraction": 0.5}}, "no cells for training"),
         ({"models": {"sparse_vae": {"lambda0": 0.01}}}, "lambda0 (0.01) must not be below lambda1"),
         ({"models": {"sparse_vae": {"learning_rate": float("nan")}}}, "learning_rate"),
+        ({"models": {"sparse_vae": {"recipe": ["paper"]}}}, "models.sparse_vae.recipe"),
+        ({"atlases": {"logs": {"path": "a.h5ad", "cell_type": "t"}}}, "cannot name an atlas"),
+        ({"atlases": {"a": {"path": "builtin:nope", "cell_type": "t"}}}, "'pbmc68k_reduced'"),
+        ({"atlases": {"a": {"path": "in{put}.h5ad", "cell_type": "t"}}}, "braces"),
+        ({"results": "a{b}"}, "braces"),
+        ({"tbr": {"latents": ["A", "B"], "n_latents": 3}}, "n_latents (3) is more than the 2 genes"),
+        ({"tbr": {"phenotype": {"n_changes": [1, 5]}}}, "n_changes (5) is more than n_latents (3)"),
+        ({"downstream": {"min_set_size": 50, "max_set_size": 10}}, "min_set_size (50)"),
     ],
 )
 def test_errors_name_key_and_value(changes, expected):

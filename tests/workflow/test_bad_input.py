@@ -32,6 +32,9 @@ def small(**atlas):
         (small(gene_sets=["nowhere.gmt"]), "no such file: nowhere.gmt"),
         ({**small(), "models": {"pca": {"n_factors": "many"}}}, "models.pca.n_factors"),
         ({**small(), "tbr": {"regulators": "nowhere.tsv"}}, "tbr.regulators: no such file"),
+        (small(gene_sets=["LICENSE"]), "LICENSE"),
+        ({**small(), "environments": {"tree": {"file": "LICENSE"}}}, "LICENSE"),
+        (small(path="builtin:nope"), "'pbmc68k_reduced'"),
     ],
 )
 def test_what_can_be_known_before_any_job_is_said_before_any_job(finished, config, message):

@@ -125,6 +125,22 @@ def test_a_users_config_replaces_the_demos(finished):
     assert "pbmc68k" not in finished.snakemake("-n", "--forceall", "--configfile", "my.yaml").stdout
 
 
+def test_single_keys_change_on_the_command_line(finished):
+    values = ["models={pca: {n_factors: 3}}", "tbr=null", "preprocess={n_genes: 100}"]
+    planned = finished.planned("--configfile", "my.yaml", "--config", *values)
+    assert "fit_tbr" not in planned
+    assert any("k=3" in job for job in planned["fit_matrix_model"])
+
+
+def test_how_often_a_checkpoint_is_written_reruns_nothing(finished):
+    config = changed(models__sparse_vae__checkpoint_every=2)
+    assert finished.planned("--configfile", finished.config(config, "changed.yaml")) == {}
+
+
+def test_the_demo_is_planned_from_any_folder(finished, tmp_path):
+    assert "pbmc68k" in finished.snakemake("-n", "-d", str(tmp_path)).stdout
+
+
 def test_no_tbr_key_no_tbr_stage(finished):
     config = {key: value for key, value in SMALL.items() if key != "tbr"}
     planned = finished.planned("--forceall", "--configfile", finished.config(config, "no_tbr.yaml"))

@@ -4,6 +4,9 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import yaml
+from snakemake.utils import update_config
+
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "scripts"))
 
@@ -11,29 +14,53 @@ from latentree import provenance
 from latentree.code_hash import code_hash
 from latentree.config import load_config
 from latentree.errors import InputError
+from latentree.gene_sets import read_gmt
 from latentree.settings import MODEL_SETTINGS, TorchModelSettings
 
 
 def checked_config():
     """The config with its defaults, its problems said before any job starts."""
+    given = {
+        key: retyped(value)
+        for key, value in workflow.config_settings.config.items()
+        if key in config
+    }
+    update_config(config, given)
     try:
         checked = load_config(config)
-        for name, atlas in checked.atlases.items():
-            for file in [atlas.path] * atlas.is_file + atlas.gene_sets:
-                require_file(file, f"atlases.{name}")
-        for key, file in optional_files(checked).items():
-            require_file(file, key)
+        check_files(checked)
     except InputError as error:
         raise WorkflowError(f"latentree: error: {error}")
     return checked
 
 
-def optional_files(checked):
-    """Files that the config may name beside the atlases, by key."""
-    files = {"environments.tree.file": checked.environments.tree.file}
-    if checked.tbr is not None:
-        files["tbr.regulators"] = checked.tbr.regulators
-    return {key: file for key, file in files.items() if file is not None}
+def retyped(value):
+    """Numbers and nulls inside a value of --config, which Snakemake hands on as text."""
+    if isinstance(value, dict):
+        return {key: retyped(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [retyped(inner) for inner in value]
+    return yaml.safe_load(value) if isinstance(value, str) else value
+
+
+def check_files(checked):
+    """Every file that the config names is there, and the small ones can be read."""
+    for name, atlas in checked.atlases.items():
+        for file in [atlas.path] * atlas.is_file + atlas.gene_sets:
+            require_file(file, f"atlases.{name}")
+        for file in atlas.gene_sets:
+            read_gmt(located(file))
+    if checked.environments.tree.file is not None:
+        require_file(checked.environments.tree.file, "environments.tree.file")
+        # imported where they are needed, because they bring pandas along
+        from latentree.tree import Tree
+
+        Tree.from_file(located(checked.environments.tree.file))
+    if checked.tbr is not None and checked.tbr.regulators is not None:
+        require_file(checked.tbr.regulators, "tbr.regulators")
+        from latentree.tbr_variables import Regulators
+
+        Regulators.read(located(checked.tbr.regulators))
 
 
 def located(file):
@@ -58,8 +85,8 @@ config.update(CONFIG.model_dump(mode="json"))
 RUN = os.environ.setdefault(provenance.RUN_VARIABLE, provenance.new_run_id())
 TORCH_MODELS = [
     name
-    for name, kind in MODEL_SETTINGS.items()
-    if issubclass(kind, TorchModelSettings)
+    for name in CONFIG.models.listed()
+    if issubclass(MODEL_SETTINGS[name], TorchModelSettings)
 ]
 
 
@@ -70,8 +97,8 @@ pathvars:
 
 
 wildcard_constraints:
-    atlas="[A-Za-z0-9_-]+",
-    model="|".join(MODEL_SETTINGS),
+    atlas="|".join(CONFIG.atlases),
+    model="|".join(CONFIG.models.listed()),
     k=r"\d+",
     seed=r"\d+",
     estimator="baseline|joint|two_stage",
@@ -106,8 +133,16 @@ def atlas_source(wildcards):
 
 
 def model_settings(wildcards):
-    """One model's settings without the wildcard n_factors."""
-    return settings(CONFIG.models.listed()[wildcards.model], exclude={"n_factors"})
+    """What a fit depends on, without the wildcard n_factors; checkpoints change no number."""
+    return settings(
+        CONFIG.models.listed()[wildcards.model],
+        exclude={"n_factors", "checkpoint_every"},
+    )
+
+
+def one_of(names):
+    """A wildcard's constraint; no name at all matches nothing."""
+    return "|".join(names) or "(?!)"
 
 
 def fits(pattern, seeds=None, models=None):

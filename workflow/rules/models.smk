@@ -14,7 +14,7 @@ rule fit_torch_model:
     benchmark:
         "<benchmarks>/{atlas}/fit_model/{model}.k{k}.seed{seed}.tsv"
     wildcard_constraints:
-        model="|".join(TORCH_MODELS),
+        model=one_of(TORCH_MODELS),
     conda:
         "../../envs/torch.yaml"
     threads: 1
@@ -31,7 +31,9 @@ rule fit_torch_model:
 
 use rule fit_torch_model as fit_matrix_model with:
     wildcard_constraints:
-        model="|".join(name for name in MODEL_SETTINGS if name not in TORCH_MODELS),
+        model=one_of(
+            name for name in CONFIG.models.listed() if name not in TORCH_MODELS
+        ),
     conda:
         "../../envs/torch.yaml"
     params:

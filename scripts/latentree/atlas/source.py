@@ -13,10 +13,8 @@ import h5py
 import pandas as pd
 
 from latentree.atlas.stored import StoredMatrix, stored_in_file, stored_in_memory
+from latentree.config import BUILTIN_ATLASES
 from latentree.errors import InputError, listed, nearest
-
-BUILTIN = {"pbmc68k_reduced": ("scanpy", "datasets/10x_pbmc68k_reduced.h5ad")}
-"""Atlases that come with installed packages: name -> (package, file in it)."""
 
 _HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError)
 """What h5py raises on damaged files, by the place of the damage."""
@@ -68,13 +66,13 @@ def builtin_path(name: str) -> Path:
     InputError
         For a name that is not known.
     """
-    if name not in BUILTIN:
+    if name not in BUILTIN_ATLASES:
         raise InputError(
             f"builtin:{name}",
-            f"no built-in atlas has this name{nearest(name, BUILTIN)}",
-            f"Known ones: {listed('builtin:' + known for known in BUILTIN)}",
+            f"no built-in atlas has this name{nearest(name, BUILTIN_ATLASES)}",
+            f"Known ones: {listed('builtin:' + known for known in BUILTIN_ATLASES)}",
         )
-    package, file = BUILTIN[name]
+    package, file = BUILTIN_ATLASES[name]
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise InputError(f"builtin:{name}", f"comes with {package}, which is not installed", "Install it")
