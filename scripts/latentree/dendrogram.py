@@ -1,4 +1,4 @@
-"""Scanpy's dendrogram of the cell types, with its traps handled (methods/tbr.md section 10).
+"""Scanpy's dendrogram of the cell types, with its traps handled.
 
 Scanpy's linkage ids index the categories as stored, so they are sorted first; unused categories
 raise, cells without a type vanish and a missing PCA is made up silently there: all said or done here.

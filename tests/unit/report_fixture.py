@@ -1,4 +1,4 @@
-"""A small results folder of one atlas (DESIGN section 3), with names that break careless pages."""
+"""A small results folder of one atlas (docs/outputs.md), with names that break careless pages."""
 
 from pathlib import Path
 from typing import Any
