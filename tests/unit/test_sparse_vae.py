@@ -243,6 +243,18 @@ def test_without_proximal_steps_negligible_weights_end_at_zero():
     assert module.alive.tolist() == [True, False, True]
 
 
+@pytest.mark.parametrize("refit_fraction", [0.0, 0.2])
+def test_early_stopping_waits_for_the_zeros(refit_fraction):
+    model, report = fitted({**QUICK, "patience": 2, "refit_fraction": refit_fraction})
+    assert report.best_epoch > 40 * max(0.7, 1 - refit_fraction if refit_fraction else 0)
+    assert (model.loadings() == 0).mean() > 0.5
+
+
+def test_an_objective_that_never_changes_may_stop_at_once():
+    paper = SparseVAEModel(SparseVAESettings.model_validate({"recipe": "paper"}), 3)
+    assert paper.make_module(25, torch.Generator().manual_seed(0)).settles_at == 0
+
+
 def test_a_given_key_wins_over_the_recipe():
     settings = SparseVAESettings.model_validate({"recipe": "paper", "hidden_decoder": 7})
     assert (settings.hidden_decoder, settings.residual, settings.start) == (7, False, "random")

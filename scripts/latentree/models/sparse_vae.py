@@ -88,6 +88,8 @@ class SparseVAEModule(TorchModule):
         self.register_buffer("mean_slopes", torch.zeros(n_genes, n_factors))
         self._progress = 0.0
         self._posterior: tuple[Tensor, Tensor] | None = None
+        # an epoch whose weights are yet to be pruned, or its factors to be emptied, is no best one
+        self.settles_at = max(self._schedule().settles_at, _EMPTY_FROM if settings.proximal else 0.0)
 
     @torch.no_grad()
     def start_at(self, start: Start, variance: np.ndarray, n_train: int) -> None:

@@ -111,6 +111,12 @@ class PenaltySchedule:
     ramp_until: float = 0.1
     ladder_until: float = 0.7
 
+    @property
+    def settles_at(self) -> float:
+        """Progress from which nothing here changes: ladder climbed and, where there is a refit, refitting."""
+        ladder = self.ladder_until if self.n_rungs > 1 else 0.0
+        return max(ladder, self.refit_from) if self.refit_from < 1 else ladder
+
     def rates(self, progress: float) -> Rates:
         """Rates in force at this progress; with one rung the spike has its full rate throughout."""
         if self.n_rungs == 1:
