@@ -181,9 +181,6 @@ class SparseVAESettings(TorchModelSettings):
     recipe: Literal["robust", "paper"] = Field(
         "robust", description="preset of all other keys; a key that is given beside it wins"
     )
-    likelihood: Literal["auto", "gaussian"] = Field(
-        "auto", description="gaussian: normal with one noise level per gene; auto chooses it today"
-    )
     gene_scaling: float = Field(
         0.5, ge=0, le=1, description="as in every model; what the start and the encoder see"
     )
