@@ -42,9 +42,12 @@ class LeadingAxes:
         """Leading axes of ``x`` (n_cells, n_genes).
 
         Up to 3,000 genes by the eigenvectors of the genes' products; beyond that by a randomised
-        block Krylov subspace (Musco and Musco, NeurIPS 2015), which ``seed`` starts.
+        block Krylov subspace (Musco and Musco, NeurIPS 2015), which ``seed`` starts, unless so many
+        axes are asked for that the subspace would be the whole space.
         """
-        if x.shape[1] <= _EXACT_UP_TO:
+        n_genes = x.shape[1]
+        n_subspace = (n_components + _OVERSAMPLING) * (_KRYLOV_STEPS + 1)
+        if n_genes <= _EXACT_UP_TO or n_subspace > n_genes:
             axes = _leading_eigenvectors(_products(x), n_components)
         else:
             axes = _krylov_axes(x, n_components, np.random.default_rng(seed))

@@ -242,3 +242,12 @@ def test_axes_span_the_leading_components(n_genes: int) -> None:
     np.testing.assert_allclose(np.linalg.norm(scores, axis=0), values[:5], rtol=1e-3)
     np.testing.assert_allclose(axes.scores(x.toarray()), scores, atol=1e-3)
     np.testing.assert_array_equal(LeadingAxes.fit(x, 5, seed=0).axes, axes.axes)
+
+
+def test_many_axes_of_many_genes_are_those_of_the_svd() -> None:
+    # a Krylov subspace for so many axes would have more dimensions than there are genes
+    x = sparse.random_array((560, 3010), density=0.1, rng=np.random.default_rng(0), dtype=np.float32).tocsr()
+    axes = LeadingAxes.fit(x, 495, seed=0).axes.astype(np.float64)
+    np.testing.assert_allclose(axes.T @ axes, np.eye(495), atol=1e-5)
+    values = np.linalg.svd(x.toarray().astype(np.float64), compute_uv=False)
+    np.testing.assert_allclose(np.linalg.norm(x @ axes, axis=0), values[:495], rtol=1e-4)
