@@ -116,9 +116,22 @@ class InputScaling:
     def fit(
         cls, data: TrainingData, input: Literal["log", "sqrt"], gene_scaling: float, *, centred: bool = True
     ) -> Self:
-        """Learn centre (the mean, or 0) and scale (sd ** gene_scaling) of each gene on the training cells."""
+        """Learn centre (the mean, or 0) and scale (sd ** gene_scaling) of each gene on the training cells.
+
+        Raises
+        ------
+        InputError
+            No gene varies among them, or ``input: sqrt`` meets negative values.
+        """
         mean, variance = column_moments(_values(data.x, input), data.train)
         sd = np.sqrt(variance)
+        # a constant's sd is rounding, not 0
+        if (sd <= 1e-7 * np.abs(mean)).all():
+            raise InputError(
+                "adata.X",
+                f"all {len(sd)} modelled genes are constant over the {len(data.train)} training cells",
+                "Model genes that vary (more genes, or more training cells)",
+            )
         scale = np.where(sd > 1e-8, sd, 1.0) ** gene_scaling
         centre = mean if centred else np.zeros_like(mean)
         return cls(input, centre.astype(np.float32), scale.astype(np.float32), sd.astype(np.float32))

@@ -20,8 +20,8 @@ from latentree.models.base import (
 )
 from latentree.settings import FactorModelSettings
 
-ENCODE_SWEEPS = 500
-ENCODE_TOLERANCE = 1e-6
+ENCODE_SWEEPS = 2000
+ENCODE_TOLERANCE = 1e-8
 
 
 class NMFModel(FactorModel):
@@ -58,22 +58,20 @@ class NMFModel(FactorModel):
         """Non-negative least squares of each cell on the programs, by coordinate descent.
 
         Scikit-learn's own transform stops by the sum over all cells that come together, so a cell's
-        amounts would depend on its neighbours in the chunk; here each is solved to its end.
+        amounts would depend on its neighbours in the chunk; here each cell leaves at its own end.
         """
-        gram = self._programs @ self._programs.T
-        target = scaled @ self._programs.T
-        amounts = np.maximum(target, 0)
-        alive = np.flatnonzero(np.diag(gram) > 0)
-        tolerance = ENCODE_TOLERANCE * max(float(amounts.max(initial=0)), 1e-12)
+        programs = self._programs.astype(np.float64)
+        gram = programs @ programs.T
+        target = programs @ scaled.T.astype(np.float64)
+        solved = np.maximum(target, 0)
+        active = np.arange(len(scaled))
         for _ in range(ENCODE_SWEEPS):
-            largest_change = 0.0
-            for k in alive:
-                new = np.maximum(amounts[:, k] + (target[:, k] - amounts @ gram[:, k]) / gram[k, k], 0)
-                largest_change = max(largest_change, float(np.abs(new - amounts[:, k]).max(initial=0)))
-                amounts[:, k] = new
-            if largest_change <= tolerance:
+            amounts, change = _sweep(solved[:, active], target[:, active], gram)
+            solved[:, active] = amounts
+            active = active[change > ENCODE_TOLERANCE * amounts.max(axis=0)]
+            if not len(active):
                 break
-        return amounts
+        return solved.T.astype(np.float32)
 
     def decode(self, latents: np.ndarray) -> np.ndarray:
         return latents @ self._programs
@@ -92,6 +90,16 @@ class NMFModel(FactorModel):
         model.scaling = InputScaling.from_state(settings.input, state)
         model._programs, model._mean_amounts = state["programs"], state["mean_amounts"]
         return model
+
+
+def _sweep(amounts: np.ndarray, target: np.ndarray, gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """One round over all programs: amounts (n_factors, n_cells), and each cell's largest change."""
+    change = np.zeros(amounts.shape[1])
+    for k in np.flatnonzero(np.diag(gram) > 0):
+        new = np.maximum(amounts[k] + (target[k] - gram[k] @ amounts) / gram[k, k], 0)
+        np.maximum(change, np.abs(new - amounts[k]), out=change)
+        amounts[k] = new
+    return amounts, change
 
 
 def _require_non_negative(x: Matrix) -> None:
