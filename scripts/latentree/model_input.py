@@ -13,8 +13,8 @@ from scipy import sparse
 from latentree.errors import InputError, listed
 from latentree.models.base import Matrix, TrainingData
 from latentree.seeds import derive_seed
+from latentree.splits import SPLITS
 
-SPLITS = ("train", "validation", "test")
 VALIDATION_FRACTION = 0.1
 LEAST_SHARE_MATCHED = 0.1
 """Fewer of the fit's genes than this and a projection says nothing about the cells."""

@@ -8,8 +8,9 @@ from atlas_fixture import atlas, prepare
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latentree.atlas.splitting import SPLITS, split_cells, split_donors
+from latentree.atlas.splitting import split_cells, split_donors
 from latentree.errors import InputError
+from latentree.splits import SPLITS
 
 TRAIN, VALIDATION, TEST = range(3)
 

@@ -2,7 +2,6 @@
 
 from latentree.atlas.prepare import prepare_atlas
 from latentree.atlas.reading import read_atlas
-from latentree.atlas.splitting import SPLITS
 from latentree.atlas.written import (
     is_atlas,
     load_atlas,
@@ -13,7 +12,6 @@ from latentree.atlas.written import (
 )
 
 __all__ = [
-    "SPLITS",
     "is_atlas",
     "load_atlas",
     "modelled_genes",

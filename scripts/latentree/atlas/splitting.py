@@ -4,9 +4,7 @@ import numpy as np
 import pandas as pd
 
 from latentree.errors import InputError, listed
-
-SPLITS = ("train", "validation", "test")
-"""The sides of the split; their place here is their code."""
+from latentree.splits import SPLITS
 
 _N_DRAWS = 500
 """Random orders of the donors from which the split nearest to the asked shares is taken."""

@@ -7,9 +7,9 @@ import numpy as np
 from scipy import sparse
 
 from latentree.atlas.source import damaged, open_source
-from latentree.atlas.splitting import SPLITS
 from latentree.errors import InputError, listed
 from latentree.files import atomic_path
+from latentree.splits import SPLITS
 
 
 def write_atlas(adata: anndata.AnnData, path: str | Path) -> None:
