@@ -6,8 +6,6 @@ The only place where models meet AnnData.
 import hashlib
 import json
 import platform
-import resource
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,13 +21,16 @@ from safetensors.numpy import load_file, save_file
 from threadpoolctl import threadpool_limits
 
 from latentree import __version__
+from latentree.checkpoints import Checkpoints
+from latentree.code_hash import code_hash
 from latentree.config import model_settings
-from latentree.errors import InputError
+from latentree.errors import InputError, listed, whole_number
 from latentree.factors import Arrangement, TrainingMoments, alive, arrange, r2
 from latentree.files import atomic_path, read_json, write_json, write_table
 from latentree.model_input import projection_input, training_input
 from latentree.models import model_class
 from latentree.models.base import FactorModel, FitReport, RunOptions, row_chunks
+from latentree.provenance import peak_memory_mb
 from latentree.seeds import derive_seed
 from latentree.training import reproducible, resolve_device
 
@@ -56,6 +57,8 @@ class Fit:
         Order and direction of the factors as shown.
     training_mean
         (n_genes,) mean of the training cells, which stands for genes that other cells lack.
+    checkpoints
+        What the fit left for the case that it is stopped before it is saved; None: a fit that was loaded.
     """
 
     factors: anndata.AnnData
@@ -64,6 +67,7 @@ class Fit:
     model: FactorModel
     arrangement: Arrangement
     training_mean: np.ndarray
+    checkpoints: Checkpoints | None = None
 
     @property
     def latents(self) -> np.ndarray:
@@ -78,7 +82,10 @@ class Fit:
         return pd.DataFrame(values, index=self.factors.var_names, columns=list(facts["factor"]))
 
     def save(self, folder: str | Path) -> None:
-        """Write factors.h5ad, model.safetensors, fit.json and history.tsv, each whole or not at all."""
+        """Write factors.h5ad, model.safetensors, fit.json and history.tsv, each whole or not at all.
+
+        The fit's checkpoint is deleted then.
+        """
         folder = Path(folder)
         state = {
             **self.model.state(),
@@ -91,6 +98,8 @@ class Fit:
         write_json(self.summary, folder / "fit.json")
         with atomic_path(folder / "factors.h5ad") as temporary:
             self.factors.write_h5ad(temporary)
+        if self.checkpoints is not None:
+            self.checkpoints.delete()
 
 
 def fit(
@@ -129,7 +138,7 @@ def fit(
     threads
         CPU threads; another number may change the last bits of the result.
     checkpoint
-        Folder of this fit's checkpoints: a fit that was killed goes on from there. Deleted on success.
+        Folder of this fit's checkpoints: a fit that was killed goes on from there. Deleted by ``Fit.save``.
     progress
         A progress bar, or a few lines where stderr is no terminal.
     atlas_sha256
@@ -138,8 +147,10 @@ def fit(
     Raises
     ------
     InputError
-        Something about the data, the settings or the device makes the fit impossible.
+        Something about the data, the arguments or the device makes the fit impossible.
     """
+    n_factors, seed = whole_number("n_factors", n_factors, 1), whole_number("seed", seed, 0)
+    threads = whole_number("threads", threads, 1)
     checked = model_settings(model, settings)
     resolved = resolve_device(device)
     given = training_input(adata, seed)
@@ -152,7 +163,9 @@ def fit(
         checkpoint=Path(checkpoint) if checkpoint is not None else None,
         checkpoint_key=_hash(
             model, str(n_factors), str(seed), settings_json, data_hash, resolved, str(threads), _code_hash()
-        ),
+        )
+        if checkpoint is not None
+        else "",
         progress=progress,
     )
     wall, cpu = time.perf_counter(), time.process_time()
@@ -192,7 +205,8 @@ def fit(
         **_run_facts(report, options, wall, cpu),
     }
     history = pd.DataFrame(report.history) if report.history else pd.DataFrame(columns=HISTORY_COLUMNS)
-    return Fit(factors, history, summary, fitted, arrangement, training.mean)
+    checkpoints = Checkpoints(options.checkpoint, options.checkpoint_key)
+    return Fit(factors, history, summary, fitted, arrangement, training.mean, checkpoints)
 
 
 def load(folder: str | Path) -> Fit:
@@ -207,16 +221,29 @@ def load(folder: str | Path) -> Fit:
     for name in ("factors.h5ad", "model.safetensors", "fit.json", "history.tsv"):
         if not (folder / name).is_file():
             raise InputError(folder, f"has no {name}, so it is no saved fit", "Give the folder of Fit.save")
-    summary = read_json(folder / "fit.json")
+    summary = _read_summary(folder / "fit.json")
+    settings = model_settings(summary["model"], summary["settings"])
     try:
         state = load_file(folder / "model.safetensors")
         factors = anndata.read_h5ad(folder / "factors.h5ad")
+        model = model_class(summary["model"]).from_state(settings, summary["n_factors"], state)
     except (SafetensorError, OSError, KeyError) as error:
         raise InputError(folder, f"a file is damaged ({error})", "Fit the model again") from error
-    settings = model_settings(summary["model"], summary["settings"])
-    model = model_class(summary["model"]).from_state(settings, summary["n_factors"], state)
     history = pd.read_csv(folder / "history.tsv", sep="\t")
     return Fit(factors, history, summary, model, Arrangement.from_state(state), state["training.mean"])
+
+
+def _read_summary(file: Path) -> dict[str, Any]:
+    """What fit.json holds, where it holds what :func:`load` needs."""
+    summary = read_json(file)
+    needed = {"model": str, "n_factors": int, "settings": dict}
+    found = summary if isinstance(summary, dict) else {}
+    lacking = [key for key, kind in needed.items() if not isinstance(found.get(key), kind)]
+    if lacking:
+        raise InputError(
+            file, f"says nothing usable about {listed(lacking)}, so it is of no fit", "Fit the model again"
+        )
+    return found
 
 
 def project(fit: Fit, adata: anndata.AnnData, *, threads: int = 1) -> anndata.AnnData:
@@ -245,6 +272,7 @@ def project(fit: Fit, adata: anndata.AnnData, *, threads: int = 1) -> anndata.An
     InputError
         Almost none of the fit's genes are there, or the values are on another scale.
     """
+    threads = whole_number("threads", threads, 1)
     facts = dict(fit.factors.uns["latentree"])
     given = projection_input(adata, fit.factors.var_names, facts["scale"], fit.training_mean)
     own_latents = np.empty((adata.n_obs, fit.model.n_factors), dtype=np.float32)
@@ -269,7 +297,7 @@ def _factors_anndata(
     shares: np.ndarray,
     facts: dict[str, Any],
 ) -> anndata.AnnData:
-    """The contract with the rest of the field (DESIGN section 3)."""
+    """The contract with the rest of the field (docs/outputs.md)."""
     factors = anndata.AnnData(obs=obs, var=pd.DataFrame(index=genes))
     loadings = arrangement.apply(model.loadings())
     factors.obsm[f"X_{model.name}"] = arrangement.apply(own_latents)
@@ -294,7 +322,6 @@ def _factors_anndata(
 def _run_facts(report: FitReport, options: RunOptions, wall: float, cpu: float) -> dict[str, Any]:
     """How the fit ran; seconds include the epochs that a checkpoint brought."""
     earlier = report.history[: report.resumed_from_epoch or 0]
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "n_epochs": len(report.history),
         "best_epoch": report.best_epoch,
@@ -305,8 +332,7 @@ def _run_facts(report: FitReport, options: RunOptions, wall: float, cpu: float) 
         "threads": options.threads,
         "cpu_seconds": time.process_time() - cpu + sum(row["cpu_seconds"] for row in earlier),
         "wall_seconds": time.perf_counter() - wall + sum(row["wall_seconds"] for row in earlier),
-        # macOS counts bytes
-        "peak_memory_mb": round(kilobytes / (2**20 if sys.platform == "darwin" else 2**10), 1),
+        "peak_memory_mb": peak_memory_mb(),
     }
 
 
@@ -330,10 +356,9 @@ def _versions() -> dict[str, str]:
 
 
 def _code_hash() -> str:
-    """Hash of the files that decide what a fit's parameters become."""
-    library = Path(__file__).resolve().parent
-    files = [*sorted((library / "models").glob("*.py")), library / "training.py", library / "checkpoints.py"]
-    return _hash(*(file.read_text(encoding="utf-8") for file in files), json.dumps(_versions()))
+    """Hash of the code and packages that decide what a fit's parameters become."""
+    here = Path(__file__).resolve()
+    return _hash(code_hash(here, here.parents[1]), json.dumps(_versions()))
 
 
 def _hash(*parts: str) -> str:

@@ -113,12 +113,19 @@ class Checkpoints:
         return tensors, facts
 
     def delete(self) -> None:
-        """Remove the checkpoint, the lock's file and, where nothing else is in it, the folder."""
-        if self.folder is None:
+        """Remove the checkpoint, the lock's file and, where nothing else is in it, the folder.
+
+        Where another fit holds the folder by now, all stays: what lies there is that fit's.
+        """
+        if self.folder is None or not self.folder.exists():
             return
-        # a waiting process that opened the lock's file before it went away notices and opens a new one
-        for name in (self._file.name, "holder.json", "lock"):
-            (self.folder / name).unlink(missing_ok=True)
+        try:
+            with self.locked(timeout=0):
+                # a process that opened the lock's file before it went away notices and opens a new one
+                for name in (self._file.name, "holder.json", "lock"):
+                    (self.folder / name).unlink(missing_ok=True)
+        except InputError:
+            return
         if not any(self.folder.iterdir()):
             self.folder.rmdir()
 

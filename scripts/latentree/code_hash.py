@@ -12,19 +12,21 @@ from pathlib import Path
 PACKAGE = "latentree"
 
 
-def import_closure(script: str | Path) -> list[Path]:
+def import_closure(script: str | Path, library: Path | None = None) -> list[Path]:
     """The script and every file of the library that it reaches by imports, sorted.
 
-    Imports inside functions count; imports for type checkers only do not. The package is looked for
-    in the script's own folder. Data files (templates) of a reached subpackage belong to it.
+    Imports inside functions count; imports for type checkers only do not. Data files
+    (templates) of a reached subpackage belong to it.
 
     Parameters
     ----------
     script
-        A Python file beside the folder ``latentree``.
+        A Python file: one beside the folder ``latentree``, or a module inside it.
+    library
+        The folder that holds ``latentree``; None: the script's own.
     """
     script = Path(script).resolve()
-    library = script.parent
+    library = script.parent if library is None else library.resolve()
     reached: set[Path] = set()
     waiting = [script]
     while waiting:
@@ -38,12 +40,13 @@ def import_closure(script: str | Path) -> list[Path]:
     return sorted(reached)
 
 
-def code_hash(script: str | Path) -> str:
+def code_hash(script: str | Path, library: Path | None = None) -> str:
     """SHA-256 over names and contents of :func:`import_closure`."""
     script = Path(script).resolve()
+    library = script.parent if library is None else library.resolve()
     digest = hashlib.sha256()
-    for path in import_closure(script):
-        digest.update(str(path.relative_to(script.parent)).encode() + b"\0")
+    for path in import_closure(script, library):
+        digest.update(str(path.relative_to(library)).encode() + b"\0")
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 

@@ -1,6 +1,7 @@
 """The one exception a user sees: bad input, told in three parts."""
 
 import difflib
+import operator
 from collections.abc import Iterable
 
 
@@ -26,6 +27,23 @@ class InputError(ValueError):
         self.problem = problem.rstrip(".")
         self.remedy = remedy.rstrip(".")
         super().__init__(f"{self.where}: {self.problem}. {self.remedy}.")
+
+
+def whole_number(where: str, value: object, least: int) -> int:
+    """The value as an int where it is a whole number (NumPy's too, bool not) of at least ``least``.
+
+    Raises
+    ------
+    InputError
+        Names ``where``, the value and the limit.
+    """
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = None
+    if number is None or number < least:
+        raise InputError(where, f"{value!r} is no whole number >= {least}", "Give such a number")
+    return number
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -88,7 +88,8 @@ def train(
     Epochs before ``module.settles_at`` do not count.
 
     The same seed, machine and thread count give the same bits, and so does a fit that was killed and runs
-    again with the same checkpoint folder and key.
+    again with the same checkpoint folder and key. The last checkpoint stays: it is to be deleted once the
+    fit is saved.
 
     Raises
     ------
@@ -100,9 +101,7 @@ def train(
     checkpoints = Checkpoints(options.checkpoint, options.checkpoint_key)
     with checkpoints.locked(), reproducible(options.threads):
         loop = _Loop(module, _Batches(data, scaling, options.device), settings, seed, options)
-        report = loop.run(checkpoints)
-        checkpoints.delete()
-    return report
+        return loop.run(checkpoints)
 
 
 def resolve_device(device: str) -> str:

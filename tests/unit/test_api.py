@@ -1,6 +1,7 @@
 """fit, save, load: the contract of factors.h5ad, bits, files, the package."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -195,6 +196,18 @@ lt.fit(example_atlas(), "sparse_vae", 3, settings=settings, checkpoint={folder!r
 """
 
 
+FITTED = """
+import sys
+sys.path[:0] = [{scripts!r}, {tests!r}]
+import latentree as lt
+from api_fixture import QUICK, example_atlas
+
+settings = dict(QUICK["vae"], checkpoint_every=2)
+fit = lt.fit(example_atlas(), "vae", 3, settings=settings, checkpoint={folder!r}, progress=False)
+print(fit.summary["resumed_from_epoch"])
+"""
+
+
 def test_killed_and_resumed_fit_writes_the_same_bytes(
     atlas: ad.AnnData, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -214,6 +227,70 @@ def test_killed_and_resumed_fit_writes_the_same_bytes(
     for name in ("factors.h5ad", "model.safetensors"):
         assert sha256_of(tmp_path / "a" / name) == sha256_of(tmp_path / "b" / name), name
     assert not folder.exists()
+
+
+def test_a_fit_that_was_stopped_before_it_was_saved_is_not_fitted_again(
+    atlas: ad.AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stops(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    settings = {**QUICK["vae"], "checkpoint_every": 2}
+    folder = tmp_path / "checkpoint"
+    first = lt.fit(atlas, "vae", 3, settings=settings, checkpoint=folder, progress=False)
+    with monkeypatch.context() as patch:
+        patch.setattr("latentree.api.write_json", stops)
+        with pytest.raises(KeyboardInterrupt):
+            first.save(tmp_path / "fit")
+    again = lt.fit(atlas, "vae", 3, settings=settings, checkpoint=folder, progress=False)
+    assert again.summary["resumed_from_epoch"] == 6
+    np.testing.assert_array_equal(again.latents, first.latents)
+    again.save(tmp_path / "fit")
+    assert not folder.exists()
+    again.save(tmp_path / "fit")
+
+
+def test_a_checkpoint_of_other_code_is_not_used(atlas: ad.AnnData, tmp_path: Path) -> None:
+    library = tmp_path / "scripts"
+    shutil.copytree(
+        ROOT / "scripts" / "latentree", library / "latentree", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    script = FITTED.format(
+        scripts=str(library), tests=str(Path(__file__).parent), folder=str(tmp_path / "checkpoint")
+    )
+    resumed = []
+    for module in (None, "report/page.py", "seeds.py"):
+        if module is not None:
+            file = library / "latentree" / module
+            file.write_text(file.read_text() + "\n# changed\n")
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        resumed.append(done.stdout.strip())
+    assert resumed == ["None", "6", "None"]
+
+
+@pytest.mark.parametrize(
+    ("content", "lacking"),
+    [
+        ("{}", "'model', 'n_factors', 'settings'"),
+        ("[]", "'model', 'n_factors', 'settings'"),
+        ('{"model": "pca", "n_factors": "3", "settings": {}}', "'n_factors'"),
+    ],
+)
+def test_a_summary_that_lacks_what_load_needs_is_named(
+    atlas: ad.AnnData, tmp_path: Path, content: str, lacking: str
+) -> None:
+    quick_fit(atlas, "pca").save(tmp_path)
+    (tmp_path / "fit.json").write_text(content)
+    with pytest.raises(InputError, match=f"fit.json: says nothing usable about {lacking},"):
+        lt.load(tmp_path)
+
+
+def test_a_model_file_without_the_models_arrays_is_named(atlas: ad.AnnData, tmp_path: Path) -> None:
+    quick_fit(atlas, "pca").save(tmp_path / "pca")
+    quick_fit(atlas, "nmf").save(tmp_path / "nmf")
+    (tmp_path / "nmf" / "model.safetensors").replace(tmp_path / "pca" / "model.safetensors")
+    with pytest.raises(InputError, match=f"{tmp_path / 'pca'}: a file is damaged .'axes'"):
+        lt.load(tmp_path / "pca")
 
 
 @pytest.mark.parametrize("name", ["factors.h5ad", "model.safetensors", "fit.json", "history.tsv"])

@@ -374,7 +374,7 @@ def test_sha256_that_differs_shows_both(tmp_path: Path) -> None:
 
 
 def test_an_unknown_builtin_names_those_known() -> None:
-    with pytest.raises(InputError, match="builtin:pbmc68k_reduced"):
+    with pytest.raises(InputError, match="no built-in atlas .*'pbmc68k_reduced'"):
         prepare_file("builtin:pbmc68k")
 
 
@@ -387,3 +387,9 @@ def test_load_atlas_refuses_another_h5ad(tmp_path: Path) -> None:
     atlas(counts()).write_h5ad(tmp_path / "other.h5ad")
     with pytest.raises(InputError, match=r"lacks .*obs\['split'\]"):
         load_atlas(tmp_path / "other.h5ad")
+
+
+@pytest.mark.parametrize("value", ["x", 2.5, 0, True])
+def test_a_smallest_type_that_is_no_number_of_cells_is_named(value: Any) -> None:
+    with pytest.raises(InputError, match=f"min_cells_per_type: {value!r} is no whole number >= 1"):
+        read_atlas(atlas(counts()), "type", min_cells_per_type=value)

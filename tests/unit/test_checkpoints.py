@@ -40,7 +40,19 @@ def test_interrupted_and_resumed_is_bit_identical(
     # warnings reach stderr even where nobody set up logging
     said = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
     assert said == ([f"resuming from epoch {done} of 12"] if done else [])
-    assert not (tmp_path / "checkpoint").exists()
+    assert (tmp_path / "checkpoint" / "checkpoint.safetensors").is_file()
+
+
+def test_a_deleted_checkpoint_leaves_nothing_and_another_fits_is_not_deleted(tmp_path: Path) -> None:
+    folder = tmp_path / "c"
+    checkpoints = Checkpoints(folder, "a")
+    checkpoints.delete()  # where there is none
+    run(Autoencoder(), options=RunOptions(checkpoint=folder, checkpoint_key="a"))
+    with Checkpoints(folder, "b").locked():
+        checkpoints.delete()
+        assert (folder / "checkpoint.safetensors").is_file()
+    checkpoints.delete()
+    assert not folder.exists()
 
 
 KILLED = """

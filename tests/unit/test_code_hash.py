@@ -62,6 +62,22 @@ def test_hash_ignores_what_is_not_reached(library, name):
     assert code_hash(library / "run.py") == before
 
 
+def test_a_module_of_the_library_has_a_closure_too(library):
+    module = library / "latentree" / "parts" / "one.py"
+    reached = {str(path.relative_to(library.resolve())) for path in import_closure(module, library)}
+    parts = {"__init__", "one", "two", "deep/__init__", "deep/three"}
+    assert reached == {
+        "latentree/__init__.py",
+        *(f"latentree/parts/{name}.py" for name in parts),
+        "latentree/parts/page.html",
+    }
+    before = code_hash(module, library)
+    (library / "latentree" / "top.py").write_text("y = 2\n")
+    assert code_hash(module, library) == before
+    (library / "latentree" / "parts" / "two.py").write_text("y = 2\n")
+    assert code_hash(module, library) != before
+
+
 def test_hash_does_not_depend_on_where_the_checkout_lies(library, tmp_path_factory):
     other = tmp_path_factory.mktemp("elsewhere") / "copy"
     library.rename(other)

@@ -139,10 +139,25 @@ def test_bad_arguments_are_named(atlas: ad.AnnData, monkeypatch: pytest.MonkeyPa
         lt.fit(atlas, "vae", settings={"max_epoch": 3})
     with pytest.raises(InputError, match=r"n_factors: 26 factors .* 25 modelled genes"):
         lt.fit(atlas, "pca", 26)
-    with pytest.raises(InputError, match=r"n_factors: 0 factors"):
+    with pytest.raises(InputError, match=r"n_factors: 0 is no whole number >= 1"):
         lt.fit(atlas, "pca", 0)
+    for wrong in (2.5, "3", True, np.True_, None):
+        with pytest.raises(InputError, match=r"n_factors: .* is no whole number >= 1"):
+            lt.fit(atlas, "pca", wrong)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"threads: 0 is no whole number >= 1"):
+        lt.fit(atlas, "pca", 2, threads=0)
+    with pytest.raises(InputError, match=r"seed: -1 is no whole number >= 0"):
+        lt.fit(atlas, "pca", 2, seed=-1)
+    with pytest.raises(InputError, match=r"threads: '2' is no whole number >= 1"):
+        lt.project(quick_fit(atlas, "pca"), atlas, threads="2")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="a DataFrame, not an AnnData"):
         lt.fit(atlas.to_df(), "pca")  # type: ignore[arg-type]
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(InputError, match="device: cuda"):
         lt.fit(atlas, "pca", device="cuda")
+
+
+def test_a_whole_number_of_numpys_is_one(atlas: ad.AnnData) -> None:
+    fit = quick_fit(atlas, "pca", np.int64(2))  # type: ignore[arg-type]
+    assert type(fit.summary["n_factors"]) is int
+    np.testing.assert_array_equal(fit.latents, quick_fit(atlas, "pca", 2).latents)

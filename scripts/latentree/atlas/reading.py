@@ -9,6 +9,7 @@ from latentree.atlas.prepare import prepare_atlas, prepare_memory
 from latentree.atlas.source import open_source
 from latentree.atlas.written import is_atlas, load_atlas
 from latentree.config import AtlasSettings, checked
+from latentree.errors import whole_number
 from latentree.settings import PreprocessSettings
 
 
@@ -73,6 +74,7 @@ def read_atlas(
         "ignore_cell_types": list(ignore_cell_types),
     }
     settings = checked(AtlasSettings, values, "read_atlas")
+    min_cells_per_type = whole_number("min_cells_per_type", min_cells_per_type, 1)
     plain = {"path": settings.path, "cell_type": "cell_type", "organism": organism}
     asks_for_nothing = preprocess is None and settings == checked(AtlasSettings, plain, "read_atlas")
     if asks_for_nothing and (made := _made_already(source)) is not None:
