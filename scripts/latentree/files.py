@@ -1,5 +1,6 @@
 """Files written whole or not at all, and their checksums."""
 
+import csv
 import hashlib
 import json
 import os
@@ -17,10 +18,14 @@ if TYPE_CHECKING:
 
 # names stay text ("007", "NA", an empty one); numbers may be empty
 _NAMES = (
-    "atlas", "branch", "cell_type", "environment", "factor", "gene", "gene_set", "genes", "input_source",
-    "latent", "latent_source", "node", "note", "parent", "phenotype", "seed", "split",
+    "atlas", "branch", "cell_type", "comparison", "environment", "estimator", "factor", "gene", "gene_set",
+    "genes", "input_source", "latent", "latent_source", "method", "metric", "model", "node", "note",
+    "parent", "phenotype", "seed", "split",
 )  # fmt: skip
-_NUMBERS = ("value", "inclusion", "loading", "agreement", "branch_length", "odds_ratio", "p_value", "q_value")
+_NUMBERS = (
+    "agreement", "branch_length", "change", "inclusion", "loading", "odds_ratio", "p_value", "q_value",
+    "value", "weight",
+)  # fmt: skip
 
 
 @contextmanager
@@ -70,10 +75,21 @@ def read_json(path: str | Path) -> Any:
 def write_table(table: "pd.DataFrame", path: str | Path) -> None:
     """Write a tidy tab-separated table atomically; empty tables keep their header.
 
-    Floats are written with 9 significant digits: enough to give a float32 back exactly.
+    Floats are written with 9 significant digits: enough to give a float32 back exactly. Any text comes
+    back from :func:`read_table` as it was, but for the character NUL, which no HDF5 file can hold either.
     """
+    # csv quotes line feeds, tabs and quotes by itself, and a carriage return only among all text
+    texts = table.select_dtypes(exclude=["number", "bool"])
+    returns = any(texts[column].astype(str).str.contains("\r", regex=False).any() for column in texts)
     with atomic_path(path) as temporary:
-        table.to_csv(temporary, sep="\t", index=False, float_format="%.9g", lineterminator="\n")
+        table.to_csv(
+            temporary,
+            sep="\t",
+            index=False,
+            float_format="%.9g",
+            lineterminator="\n",
+            quoting=csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL,
+        )
 
 
 def read_table(path: str | Path) -> "pd.DataFrame":
@@ -87,6 +103,7 @@ def read_table(path: str | Path) -> "pd.DataFrame":
         keep_default_na=False,
         na_values={key: [""] for key in _NUMBERS},
         dtype=dict.fromkeys(_NAMES, str),
+        lineterminator="\n",
     )
 
 

@@ -1,5 +1,6 @@
 """Files are written whole or not at all."""
 
+import csv
 import hashlib
 import stat
 
@@ -47,11 +48,67 @@ def test_tables_give_float32_back_exactly(tmp_path_factory, values):
 
 @pytest.mark.parametrize(
     "name",
-    ["NA", "None", "nan", "007", "1e3", "CD4+/CD25 T Reg", "a;b", "<script>", 'quo"te', "tab\there", ""],
+    [
+        "NA",
+        "None",
+        "nan",
+        "007",
+        "1e3",
+        "CD4+/CD25 T Reg",
+        "a;b",
+        "<script>",
+        'quo"te',
+        "tab\there",
+        "",
+        "B\r",
+    ],
 )
 def test_names_stay_verbatim(tmp_path, name):
     write_table(pd.DataFrame({"gene": [name, "8"], "value": [1.0, 2.0]}), tmp_path / "t.tsv")
     assert list(read_table(tmp_path / "t.tsv")["gene"]) == [name, "8"]
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")) | st.text(
+    "\r\n\t\"'\\ ;#N1"
+)
+
+
+@given(st.lists(NAMES, min_size=1))
+def test_any_name_stays_verbatim_here_and_for_other_readers(tmp_path_factory, names):
+    path = tmp_path_factory.mktemp("t") / "t.tsv"
+    table = pd.DataFrame({"cell_type": names, "n": range(len(names)), "value": 0.5, "leaf": True})
+    write_table(table, path)
+    pd.testing.assert_frame_equal(read_table(path), table)
+    with open(path, encoding="utf-8", newline="") as stream:
+        rows = list(csv.reader(stream, delimiter="\t"))
+    assert [row[0] for row in rows[1:]] == names
+
+
+# columns of text of each table that is written (docs/outputs.md)
+TEXTS = {
+    "metrics": ["atlas", "model", "seed", "metric", "split"],
+    "genes": ["model", "seed", "factor", "gene"],
+    "enrichment": ["model", "seed", "factor", "method", "gene_set", "genes"],
+    "stability": ["model", "comparison", "factor"],
+    "tbr": ["estimator", "phenotype", "seed", "metric", "latent_source", "input_source", "note"],
+    "weights": ["environment", "latent", "gene"],
+    "changes": ["branch", "latent", "gene"],
+    "tree": ["node", "parent"],
+}
+
+
+@pytest.mark.parametrize("texts", TEXTS.values(), ids=TEXTS)
+def test_every_column_of_text_stays_text(tmp_path, texts):
+    table = pd.DataFrame({column: ["007", "NA", ""] for column in texts} | {"value": [1.0, 2.0, np.nan]})
+    write_table(table, tmp_path / "t.tsv")
+    pd.testing.assert_frame_equal(read_table(tmp_path / "t.tsv"), table)
+
+
+@pytest.mark.parametrize("column", ["value", "weight", "change", "branch_length", "inclusion", "agreement"])
+def test_numbers_that_are_not_known_are_nan(tmp_path, column):
+    table = pd.DataFrame({"gene": ["a", "b"], column: [np.nan, 2.5]})
+    write_table(table, tmp_path / "t.tsv")
+    pd.testing.assert_frame_equal(read_table(tmp_path / "t.tsv"), table)
 
 
 def test_an_empty_table_keeps_its_header(tmp_path):

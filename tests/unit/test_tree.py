@@ -31,7 +31,8 @@ AWKWARD = [
 NAMES = st.one_of(st.sampled_from(AWKWARD), st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
 # what a tab-separated file can hold
 TABLE_NAMES = st.one_of(
-    st.sampled_from(AWKWARD), st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1)
+    st.sampled_from([*AWKWARD, "B\r", "\r\n"]),
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1),
 )
 LENGTHS = st.one_of(st.just(np.nan), st.floats(0, 1e300))
 
