@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import resource
 import socket
 import sys
 import time
@@ -118,7 +117,7 @@ def _record(snakemake: Any, script: str, code: str, state: str, started: str, se
         "ended": provenance.now(),
         "wall_seconds": round(seconds, 3),
         "cpu_seconds": round(time.process_time(), 3),
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "peak_memory_mb": provenance.peak_memory_mb(),
         "host": socket.gethostname(),
         "user": provenance.user_name(),
         "threads": snakemake.threads,

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+import resource
 import socket
 import subprocess
 import sys
@@ -27,7 +28,7 @@ RUN_VARIABLE = "LATENTREE_RUN"
 _DISTRIBUTIONS = {"sklearn": "scikit-learn", "skmisc": "scikit-misc", "magic": "magic-impute"}
 _RECORDED_MODULES = (
     "anndata", "gseapy", "h5py", "jinja2", "magic", "matplotlib", "numpy", "pandas", "pydantic",
-    "safetensors", "scanpy", "scipy", "skmisc", "sklearn", "torch", "umap",
+    "safetensors", "scanpy", "scipy", "skmisc", "sklearn", "snakemake", "torch", "umap",
 )  # fmt: skip
 
 
@@ -64,6 +65,13 @@ def loaded_versions() -> dict[str, str]:
             with contextlib.suppress(PackageNotFoundError):
                 versions[_DISTRIBUTIONS.get(module, module)] = version(_DISTRIBUTIONS.get(module, module))
     return versions
+
+
+def peak_memory_mb() -> float:
+    """The most memory that this process has held so far, in MB of 2**20 bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # kilobytes, but bytes on macOS
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
 
 
 def user_name() -> str:
@@ -147,6 +155,14 @@ def git_state(root: str | Path) -> dict[str, Any]:
 
     changes = git("status", "--porcelain", "--untracked-files=no")
     return {"commit": git("rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}
+
+
+def commit_in_words(root: str | Path) -> str:
+    """Commit of the checkout and whether its files differ from it, for people."""
+    state = git_state(root)
+    if state["commit"] is None:
+        return "not known: no git checkout"
+    return f"{state['commit']}{' (with uncommitted changes)' if state['dirty'] else ''}"
 
 
 def _workflow_versions() -> dict[str, str]:

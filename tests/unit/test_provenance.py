@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+from types import SimpleNamespace
 
 import pytest
 
@@ -66,6 +68,26 @@ def test_files_are_described_by_hash_and_size(tmp_path):
 
 def test_git_state_outside_of_a_checkout_is_unknown(tmp_path):
     assert provenance.git_state(tmp_path) == {"commit": None, "dirty": None}
+
+
+def test_a_commit_is_said_with_its_uncommitted_changes(tmp_path):
+    assert provenance.commit_in_words(tmp_path) == "not known: no git checkout"
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    (tmp_path / "a").write_text("a")
+    subprocess.run([*git, "add", "a"], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "a"], check=True)
+    clean = provenance.commit_in_words(tmp_path)
+    assert re.fullmatch("[0-9a-f]{40}", clean)
+    (tmp_path / "a").write_text("b")
+    assert provenance.commit_in_words(tmp_path) == f"{clean} (with uncommitted changes)"
+
+
+@pytest.mark.parametrize(("platform", "megabytes"), [("linux", 3072.0), ("darwin", 3.0)])
+def test_peak_memory_is_in_mb_where_macos_counts_bytes(monkeypatch, platform, megabytes):
+    monkeypatch.setattr(provenance.sys, "platform", platform)
+    monkeypatch.setattr(provenance.resource, "getrusage", lambda _: SimpleNamespace(ru_maxrss=3 * 2**20))
+    assert provenance.peak_memory_mb() == megabytes
 
 
 def test_run_ids_sort_by_time_and_name_the_process():
