@@ -9,15 +9,12 @@ from latentree.job import rule_script
 
 with rule_script(snakemake, __file__):
     from latentree.atlas import load_atlas
-    from latentree.config import TBRConfig
-    from latentree.environments import environment_cells, environment_genes, write_cells
+    from latentree.environments import environment_cells, write_cells
     from latentree.settings import EnvironmentSettings
-    from latentree.tbr_variables import genes_needed
+    from latentree.tbr_variables import environment_genes
 
     atlas = load_atlas(snakemake.input.atlas)
-    further = []
-    if snakemake.params.tbr is not None:
-        tbr = TBRConfig.model_validate(snakemake.params.tbr)
-        further = genes_needed(atlas.var_names, tbr, next(iter(snakemake.input.regulators), None))
+    regulators = next(iter(snakemake.input.regulators), None)
+    genes = environment_genes(atlas, snakemake.params.latents, regulators)
     settings = EnvironmentSettings.model_validate(snakemake.params.environments)
-    write_cells(environment_cells(atlas, settings, environment_genes(atlas, further)), snakemake.output[0])
+    write_cells(environment_cells(atlas, settings, genes), snakemake.output[0])

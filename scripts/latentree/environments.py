@@ -79,12 +79,6 @@ def environment_cells(
     return cells
 
 
-def environment_genes(adata: ad.AnnData, further: Sequence[str] = ()) -> list[str]:
-    """Names of the modelled genes and of further ones, each once, in the atlas's order."""
-    wanted = np.union1d(np.flatnonzero(modelled_genes(adata)), _gene_positions(adata, further or None))
-    return list(adata.var_names[wanted])
-
-
 def write_cells(cells: ad.AnnData, path: str | Path) -> None:
     """Write the result of :func:`environment_cells` as h5ad, whole or not at all."""
     write_atlas(cells, path)

@@ -6,6 +6,7 @@ within one organism and by upper case between mouse and human, which maps most o
 
 import gzip
 import re
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,7 +180,7 @@ def _lines(path: str | Path) -> list[str]:
         text = content.decode("utf-8-sig")
     except FileNotFoundError:
         raise InputError(path, "no such file", "Give the path of a GMT file") from None
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise InputError(path, f"cannot be read as text ({error})", "Give a GMT file in UTF-8") from None
     # not splitlines(): a set's name may hold any other separator of Unicode
     return text.replace("\r\n", "\n").split("\n")

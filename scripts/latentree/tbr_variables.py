@@ -3,6 +3,7 @@
 Outside the package tbr, so that the environments stage can ask for the genes without torch.
 """
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 # fewer regulators than this many per latent cannot carry the latents
 _INPUTS_PER_LATENT = 2
 _MAX_COMPONENTS = 50
+# what reading a table raises for a broken file, a broken gzip and a text that is no table
+_UNREADABLE = (
+    OSError, EOFError, zlib.error, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ class Regulators:
         """
         try:
             table = pd.read_csv(path, sep=_separator(path), dtype=str, keep_default_na=False, comment="#")
-        except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        except _UNREADABLE as error:
             raise InputError(
                 path, f"cannot be read as regulators ({error})", "Give one gene a line, or a table tf, target"
             ) from error
@@ -98,7 +103,7 @@ class Regulators:
 
 
 def genes_needed(
-    gene_names: Sequence[str], settings: TBRConfig, regulators: str | Path | None = None
+    gene_names: Sequence[str], latents: Sequence[str], regulators: str | Path | None = None
 ) -> list[str]:
     """Genes that TBR reads besides the modelled ones, in the order of ``gene_names``.
 
@@ -109,20 +114,40 @@ def genes_needed(
     ----------
     gene_names
         All genes of the atlas (``atlas.var_names``).
-    settings
-        latents and regulators are used.
+    latents
+        Genes that may be latents.
     regulators
-        Where the file of regulators is, if not where the settings say.
+        The file of regulators; None where inputs are components.
     """
     present = [str(gene) for gene in gene_names]
-    wanted = set(settings.latents) & set(present)
-    source = regulators or settings.regulators
-    if source and wanted:
-        wanted |= Regulators.read(source).of(sorted(wanted))
-    elif source:
-        # random genes may become latents then; a plain list may regulate any of them
-        wanted |= Regulators.read(source).of([])
+    wanted = set(latents) & set(present)
+    if regulators:
+        # without any listed gene random ones become latents; a plain list may regulate any of them
+        wanted |= Regulators.read(regulators).of(sorted(wanted))
     return [gene for gene in present if gene in wanted]
+
+
+def environment_genes(
+    adata: "AnnData", latents: Sequence[str] | None, regulators: str | Path | None = None
+) -> list[str]:
+    """Genes that the environments' cells hold, in the atlas's order: the modelled ones and TBR's.
+
+    Parameters
+    ----------
+    adata
+        An atlas, (n_cells, n_genes).
+    latents
+        Genes that may be TBR's latents; None where TBR does not run, which leaves the modelled genes.
+    regulators
+        TBR's file of regulators, if there is one.
+    """
+    # here, so that the workflow can read a file of regulators without anndata
+    from latentree.atlas import modelled_genes
+
+    wanted = modelled_genes(adata)
+    if latents is not None:
+        wanted = wanted | adata.var_names.isin(genes_needed(adata.var_names, latents, regulators))
+    return list(adata.var_names[wanted])
 
 
 def choose_variables(

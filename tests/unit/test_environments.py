@@ -11,7 +11,7 @@ import pytest
 from matplotlib.image import imread
 from scipy import sparse
 
-from latentree.environments import environment_cells, environment_genes, write_cells
+from latentree.environments import environment_cells, write_cells
 from latentree.errors import InputError
 from latentree.magic import MagicGraph
 from latentree.plots.tree import draw_tree
@@ -147,15 +147,6 @@ def test_genes_and_types_that_are_not_there() -> None:
     del adata.obs["cell_type"]
     with pytest.raises(InputError, match="no obs column 'cell_type'"):
         environment_cells(adata, environments())
-
-
-def test_further_genes_join_the_modelled_ones_in_the_atlas_s_order() -> None:
-    adata = atlas()
-    modelled = [f"g{i}" for i in range(0, 60, 2)]
-    assert environment_genes(adata) == modelled
-    assert environment_genes(adata, ["g3", "g2"]) == ["g0", "g2", "g3", *modelled[2:]]
-    with pytest.raises(InputError, match="1 of 1 are not in the atlas: 'TP53'"):
-        environment_genes(adata, ["TP53"])
 
 
 def test_cells_without_a_type_are_not_drawn_and_dense_atlases_work() -> None:

@@ -9,15 +9,16 @@ import pytest
 
 from latentree.atlas import prepare_atlas
 from latentree.config import AtlasSettings, TBRConfig
-from latentree.environments import environment_cells, environment_genes
+from latentree.environments import environment_cells
 from latentree.errors import InputError
 from latentree.settings import EnvironmentSettings, PreprocessSettings
 from latentree.simulate import balanced_tree
 from latentree.tbr.study import COLUMNS, run_study, simulate_phenotype
-from latentree.tbr_variables import Regulators, choose_variables, genes_needed
+from latentree.tbr_variables import Regulators, choose_variables, environment_genes, genes_needed
 from latentree.tree import Tree
 
 LATENTS = ["L1", "L2", "L3", "L4"]
+WHOLE_GZIP = gzip.compress(b"tf\ttarget\n")
 
 
 @pytest.fixture
@@ -97,12 +98,38 @@ def test_strange_files_are_refused(tmp_path, text, message):
         Regulators.read(tmp_path / "no_such.tsv")
 
 
+# block type 3 of deflate does not exist
+@pytest.mark.parametrize(
+    "content",
+    [WHOLE_GZIP[:-9], WHOLE_GZIP[:10] + b"\x07" * 30, b"no gzip"],
+    ids=["cut", "damaged", "no gzip"],
+)
+def test_a_broken_gzip_is_named(tmp_path, content):
+    path = tmp_path / "tf.tsv.gz"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="cannot be read as regulators") as error:
+        Regulators.read(path)
+    assert error.value.where == str(path)
+
+
+def test_environments_hold_the_modelled_genes_and_those_of_tbr(table):
+    atlas = ad.AnnData(
+        var=pd.DataFrame({"modelled": [False, True, False, True, False]}, ["L4", "m", "x", "L1", "G3"])
+    )
+    assert environment_genes(atlas, None) == ["m", "L1"]
+    assert environment_genes(atlas, LATENTS) == ["L4", "m", "L1"]
+    assert environment_genes(atlas, LATENTS, table) == ["L4", "m", "L1", "G3"]
+    assert atlas.var["modelled"].sum() == 2
+    del atlas.var["modelled"]
+    assert environment_genes(atlas, None) == list(atlas.var_names)
+
+
 def test_genes_needed_are_listed_latents_and_their_regulators_in_the_atlas_s_order(table, plain):
     names = ["G15", "L4", "G3", "other", "L1"]
-    assert genes_needed(names, config(), table) == ["G15", "L4", "G3", "L1"]
-    assert genes_needed(names, config(latents=["L4"]), table) == ["G15", "L4"]
-    assert genes_needed(names, config()) == ["L4", "L1"]
-    assert genes_needed(["G3", "G99"], config(), plain) == ["G3"]
+    assert genes_needed(names, LATENTS, table) == ["G15", "L4", "G3", "L1"]
+    assert genes_needed(names, ["L4"], table) == ["G15", "L4"]
+    assert genes_needed(names, LATENTS) == ["L4", "L1"]
+    assert genes_needed(["G3", "G99"], LATENTS, plain) == ["G3"]
 
 
 # ---- latents and inputs
@@ -234,7 +261,7 @@ def test_real_cells_two_stage_halves_the_baseline_s_error(shared_data):
     described = AtlasSettings(path=str(shared_data / "zheng2017_sorted_pbmc.h5ad"), cell_type="cell_type")
     atlas, _ = prepare_atlas(described, PreprocessSettings(n_genes=300), 5)
     settings = TBRConfig(regulators=str(shared_data / "housekeeping9_tf_regulators.tsv"))
-    genes = environment_genes(atlas, genes_needed(atlas.var_names, settings))
+    genes = environment_genes(atlas, settings.latents, settings.regulators)
     cells = environment_cells(atlas, EnvironmentSettings(max_cells_per_type=200), genes)
     tree = Tree.from_dendrogram(atlas, "cell_type")
     scores = run_study(cells, tree, settings, [1, 2], "two_stage").scores
