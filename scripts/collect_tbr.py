@@ -12,4 +12,10 @@ with rule_script(snakemake, __file__):
 
     from latentree.files import read_table, write_table
 
-    write_table(pd.concat([read_table(file) for file in snakemake.input]), snakemake.output[0])
+    table = pd.concat([read_table(file) for file in snakemake.input])
+    table = table.sort_values(
+        ["estimator", "n_latents", "n_changes", "seed", "metric"],
+        # seeds are read as text
+        key=lambda column: column.astype(int) if column.name == "seed" else column,
+    )
+    write_table(table, snakemake.output[0])

@@ -2,13 +2,17 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
 from latentree.errors import InputError
+from latentree.files import read_table, write_table
 from latentree.job import refuse_foreign_library
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
@@ -88,3 +92,30 @@ def test_threads_are_set_before_numpy_is_loaded(tmp_path):
 def test_a_library_from_elsewhere_is_refused(tmp_path):
     with pytest.raises(InputError, match="is not the library beside the script"):
         refuse_foreign_library(str(tmp_path / "fit_model.py"))
+
+
+def test_scores_of_all_estimators_are_one_sorted_table(tmp_path):
+    rows = [
+        (name, 3, changes, seed, metric)
+        for name in ("two_stage", "joint")
+        for seed in (10, 2)
+        for changes in (1, 0)
+        for metric in ("nmse", "mcc")
+    ]
+    columns = ["estimator", "n_latents", "n_changes", "seed", "metric"]
+    table = pd.DataFrame(rows, columns=columns)
+    for name, mine in table.groupby("estimator"):
+        write_table(mine, tmp_path / f"{name}.tsv")
+    snakemake = SimpleNamespace(
+        log=[],
+        threads=1,
+        rule="collect_tbr",
+        config={"results": str(tmp_path)},
+        wildcards={},
+        params={},
+        input=[str(tmp_path / "two_stage.tsv"), str(tmp_path / "joint.tsv")],
+        output=[str(tmp_path / "tbr.tsv")],
+    )
+    runpy.run_path(str(SCRIPTS / "collect_tbr.py"), init_globals={"snakemake": snakemake})
+    found = read_table(tmp_path / "tbr.tsv").astype({"seed": int})
+    assert list(found.itertuples(index=False, name=None)) == sorted(rows)
