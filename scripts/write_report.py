@@ -17,5 +17,8 @@ with rule_script(snakemake, __file__):
         snakemake.params.config,
         Path(snakemake.output[0]),
         versions=provenance.loaded_versions(),
-        run={"code (SHA-256)": snakemake.params.code},
+        run={
+            "commit": provenance.commit_in_words(Path(__file__).resolve().parents[1]),
+            "code (SHA-256)": snakemake.params.code,
+        },
     )

@@ -1,6 +1,6 @@
 """Over-representation of gene sets among the active genes of factors, with gseapy, offline."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -49,11 +49,11 @@ def over_representation(
     One row per factor and set that share a gene, factors in the order given, within a factor by p-value
     and set name. Columns: factor, method (``ora``), gene_set, n_overlap, n_set (in the background),
     n_background, odds_ratio (0.5 added to each of the four counts, so that it is finite;
-    Haldane-Anscombe), p_value, q_value, genes (those shared, in the background's order, joined by ``;``).
+    Haldane-Anscombe), p_value, q_value, genes (those shared, in the background's order, see
+    :func:`join_genes`).
     """
     index = {gene: i for i, gene in enumerate(dict.fromkeys(background))}
-    members = {name: {index[gene] for gene in genes if gene in index} for name, genes in sets.items()}
-    tested = {name: found for name, found in members.items() if min_set_size <= len(found) <= max_set_size}
+    tested = _sets_of_size(sets, index, min_set_size, max_set_size)
     names = sorted(tested)
     queries = {factor: sorted({index[gene] for gene in genes}) for factor, genes in active.items()}
     queries = {factor: query for factor, query in queries.items() if query}
@@ -71,8 +71,29 @@ def over_representation(
         key=lambda column: column.map(order) if column.name == "factor" else column,
     )
     genes = list(index)
-    table["genes"] = [";".join(genes[i] for i in shared) for shared in table["genes"]]
+    table["genes"] = [join_genes(genes[i] for i in shared) for shared in table["genes"]]
     return table.assign(method="ora", n_background=len(index))[COLUMNS].reset_index(drop=True)
+
+
+def sets_to_test(
+    sets: Mapping[str, Sequence[str]], background: Sequence[str], *, min_set_size: int, max_set_size: int
+) -> list[str]:
+    """Names of the sets that :func:`over_representation` tests with the same arguments."""
+    index = {gene: i for i, gene in enumerate(dict.fromkeys(background))}
+    return sorted(_sets_of_size(sets, index, min_set_size, max_set_size))
+
+
+def _sets_of_size(
+    sets: Mapping[str, Sequence[str]], index: Mapping[str, int], smallest: int, largest: int
+) -> dict[str, set[int]]:
+    """Sets cut to the background, as positions in it; those of another size are left out."""
+    cut = {name: {index[gene] for gene in genes if gene in index} for name, genes in sets.items()}
+    return {name: found for name, found in cut.items() if smallest <= len(found) <= largest}
+
+
+def join_genes(genes: Iterable[str]) -> str:
+    r"""Gene names joined by ``;``; inside a name ``\`` is written ``\\`` and ``;`` is written ``\;``."""
+    return ";".join(gene.replace("\\", "\\\\").replace(";", "\\;") for gene in genes)
 
 
 def _one_factor(
@@ -86,16 +107,17 @@ def _one_factor(
     """
     import gseapy
 
-    result = gseapy.enrich(
+    if not any(tested[name].intersection(query) for name in names):
+        # gseapy logs this as an error
+        return pd.DataFrame(columns=_COLUMNS_OF_A_FACTOR)
+    found = gseapy.enrich(
         gene_list=[_token(i) for i in query],
         gene_sets={_token(i): [_token(gene) for gene in tested[name]] for i, name in enumerate(names)},
         background=[_token(i) for i in range(n_background)],
         outdir=None,
         no_plot=True,
     ).results
-    # without any overlap gseapy leaves an empty list
-    found = result if isinstance(result, pd.DataFrame) else pd.DataFrame(columns=_GSEAPY_COLUMNS)
-    sizes = found["Overlap"].str.split("/", expand=True).reindex(columns=[0, 1]).astype(np.int64)
+    sizes = found["Overlap"].str.split("/", expand=True).astype(np.int64)
     return pd.DataFrame(
         {
             "gene_set": [names[_number(token)] for token in found["Term"]],
@@ -108,7 +130,7 @@ def _one_factor(
     )
 
 
-_GSEAPY_COLUMNS = ["Term", "Overlap", "P-value", "Odds Ratio", "Genes"]
+_COLUMNS_OF_A_FACTOR = ["gene_set", "n_overlap", "n_set", "odds_ratio", "p_value", "genes"]
 
 
 def _token(i: int) -> str:

@@ -7,6 +7,7 @@ Factors are named f1, f2, ... in the order of the fit.
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from itertools import combinations, groupby
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import pandas as pd
 from latentree import metrics
 from latentree.config import DownstreamConfig
 from latentree.enrichment import COLUMNS as _ORA_COLUMNS
-from latentree.enrichment import over_representation
+from latentree.enrichment import over_representation, sets_to_test
 from latentree.errors import InputError
 from latentree.files import read_json
 
@@ -224,6 +225,22 @@ def enrichment_table(
         )
         tables.append(table.assign(model=fit.model, n_factors=fit.n_factors, seed=fit.seed))
     return _stacked(tables, ENRICHMENT_COLUMNS)
+
+
+def enrichment_note(
+    fits: Sequence[LoadedFit], sets: Mapping[str, Sequence[str]], settings: DownstreamConfig
+) -> str:
+    """How many of the sets that share a gene with the atlas :func:`enrichment_table` tests, a sentence."""
+    if not sets:
+        return "no gene set shares a gene with the atlas, so nothing is tested"
+    background = fits[0].genes
+    limits = {"min_set_size": settings.min_set_size, "max_set_size": settings.max_set_size}
+    n_tested = len(sets_to_test(sets, background, **limits))
+    sizes = f"{settings.min_set_size} to {settings.max_set_size} of the {len(background)} modelled genes"
+    if not n_tested:
+        return f"none of the {len(sets)} gene sets with genes of the atlas holds {sizes}: nothing is tested"
+    tested = f"{n_tested} of the {len(sets)} gene sets with genes of the atlas hold {sizes} and are tested"
+    return f"{tested}, with gseapy {version('gseapy')}"
 
 
 def stability_table(fits: Sequence[LoadedFit]) -> pd.DataFrame:

@@ -22,6 +22,7 @@ SETS = (
     "T cell receptor signaling; part 2",
     "Interferon &amp;",
 )
+ENRICHMENT_NOTES = ("sets.gmt: symbols were mapped by <upper> case", "3 of the 5 gene sets are tested")
 MODELS = ("sparse_vae", "pca", "nmf")
 K = 4
 
@@ -187,11 +188,16 @@ QC = {
 }
 
 
-def make_config(seeds: tuple[int, ...], tbr: bool) -> dict[str, Any]:
+def make_config(seeds: tuple[int, ...], tbr: bool, gene_sets: bool = True) -> dict[str, Any]:
     """A resolved config, cut to what the page shows."""
     config: dict[str, Any] = {
         "atlases": {
-            "pbmc": {"path": "builtin:pbmc68k_reduced", "cell_type": "bulk_labels", "organism": "human"}
+            "pbmc": {
+                "path": "builtin:pbmc68k_reduced",
+                "cell_type": "bulk_labels",
+                "organism": "human",
+                "gene_sets": ["sets.gmt"] if gene_sets else [],
+            }
         },
         "seeds": list(seeds),
         "models": {
@@ -224,10 +230,11 @@ def write_results(
     for name, table in tables.items():
         write_table(table, folder / "tables" / f"{name}.tsv")
     write_json(QC, folder / "qc.json")
+    write_json(list(ENRICHMENT_NOTES), folder / "tables" / "enrichment_notes.json")
     for model in MODELS:
         for seed in seeds:
             write_json(
-                {"model": model, "seed": seed, "r2": {"test": 0.31}},
+                {"model": model, "seed": seed, "r2": {"test": 0.31}, "versions": {"scipy": "1.17.1"}},
                 folder / "fits" / model / f"k{K}" / f"seed{seed}" / "fit.json",
             )
     if figures:

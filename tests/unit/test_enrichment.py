@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import false_discovery_control, fisher_exact, hypergeom
 
-from latentree.enrichment import COLUMNS, over_representation
+from latentree.enrichment import COLUMNS, over_representation, sets_to_test
 
 BACKGROUND = [f"GENE{i}" for i in range(60)]
 
@@ -97,6 +97,34 @@ def test_nothing_to_test_gives_the_header(active, sets):
     table = over_representation(active, sets, BACKGROUND)
     assert list(table.columns) == COLUMNS
     assert len(table) == 0
+
+
+def test_a_factor_without_any_set_is_no_error_in_the_log(capfd):
+    over_representation({"f1": BACKGROUND[:3]}, {"no overlap": BACKGROUND[10:20]}, BACKGROUND)
+    assert "ERROR" not in capfd.readouterr().err
+
+
+def test_joined_genes_can_be_told_apart():
+    genes = ["a;b", "c", "d\\", "\\;e", "f"]
+    sets = {"s": genes}
+    (joined,) = over_representation({"f1": genes}, sets, [*genes, "g", "h"])["genes"]
+    # the rule of docs/outputs.md, read by hand
+    found, name, characters = [], "", iter(joined)
+    for character in characters:
+        if character == ";":
+            found.append(name)
+            name = ""
+        else:
+            name += next(characters) if character == "\\" else character
+    assert [*found, name] == genes
+    assert joined.startswith("a\\;b;c;")
+
+
+def test_the_sets_said_to_be_tested_are_those_that_are(active, sets):
+    limits = {"min_set_size": 5, "max_set_size": 8}
+    everywhere = {"f1": BACKGROUND}
+    tested = over_representation(everywhere, sets, BACKGROUND, **limits)["gene_set"]
+    assert sets_to_test(sets, BACKGROUND, **limits) == sorted(tested)
 
 
 def test_it_works_without_a_network(monkeypatch, active, sets):

@@ -10,6 +10,7 @@ import pytest
 from report_fixture import (
     ATTACK,
     CELL_TYPES,
+    ENRICHMENT_NOTES,
     QC,
     SETS,
     K,
@@ -22,10 +23,12 @@ from report_fixture import (
     write_results,
 )
 
+from latentree import __version__
 from latentree.errors import InputError
-from latentree.files import write_json, write_table
+from latentree.files import write_json, write_table, write_text
 from latentree.report import TEMPLATES, write_report
-from latentree.report.facts import facts, n_test_cells
+from latentree.report.facts import facts, n_test_cells, software
+from latentree.report.inputs import read_inputs
 from latentree.report.tables import factor_rows, mean_and_sd, score_table, stability_table, tbr_table
 from latentree.report.verdicts import (
     Score,
@@ -156,10 +159,59 @@ def test_page_without_an_optional_part(tmp_path, missing):
     }[missing]
     text = Page(write_page(tmp_path, **{"figures": False, **options})).text
     assert ("Tree-based regularisation" in text) == (missing != "tbr")
-    assert ("No gene set was tested" in text) == (missing == "enrichment")
+    assert ("No tested gene set shares a gene with any factor: 3 of the 5" in text) == (
+        missing == "enrichment"
+    )
+    assert "no tested set shares a gene" in text  # of f3 in any case
     assert ("no set at q < 0.05" in text) == (missing != "enrichment")
     assert ("Agreement between seeds is not known" in text) == (missing == "seeds")
     assert ("Dots are seeds" in text) is False
+
+
+def test_why_factors_have_no_gene_set_is_said(tmp_path):
+    write_results(tmp_path, figures=False)
+    weak = make_enrichment((0, 1, 2)).assign(q_value=0.2)
+    write_table(weak, tmp_path / "tables" / "enrichment.tsv")
+    texts = []
+    for given in (True, False):
+        config = make_config((0, 1, 2), True, gene_sets=given)
+        write_report(tmp_path, "pbmc", config, tmp_path / "report.html", VERSIONS)
+        texts.append(Page((tmp_path / "report.html").read_text()).text)
+    assert "Gene sets were tested, but no factor has one at q < 0.05 (seed 0)." in texts[0]
+    assert "none given" not in texts[0]
+    assert "no gene sets given" not in texts[0]
+    assert "the config gives none for this atlas" in texts[1]
+    assert "no gene sets given" in texts[1]
+    assert "no set at q" not in texts[1]
+
+
+def test_notes_of_the_gene_sets_are_shown(page):
+    for note in ENRICHMENT_NOTES:
+        assert note in page.text
+
+
+def test_only_pictures_of_the_config_are_shown(tmp_path):
+    write_results(tmp_path, figures=False)
+    for name in ("tbr", f"embedding_pca_k{K}", f"embedding_vae_k{K}", f"loadings_pca_k{K + 1}", "stability"):
+        write_text(f"<svg>{name}</svg>", tmp_path / "figures" / f"{name}.svg")
+    config = make_config((0, 1, 2), tbr=False)
+    assert set(read_inputs(tmp_path, "pbmc", config).pictures) == {f"embedding_pca_k{K}.svg", "stability.svg"}
+    with_tbr = read_inputs(tmp_path, "pbmc", make_config((0, 1, 2), tbr=True))
+    assert "tbr.svg" in with_tbr.pictures
+
+
+def test_versions_are_those_of_the_fits_too(page):
+    fits = [{"versions": {"torch": "2.13.0", "numpy": "2.4.6"}}, {"versions": {"torch": "2.12.1"}}, {}]
+    assert software({"python": "3.11", "numpy": "2.4.6", "torch": "2.13.0"}, fits) == {
+        "python": "3.11",
+        "numpy": "2.4.6",
+        "torch": "2.13.0, 2.12.1 (fits)",
+    }
+    assert software({}, fits[1:])["torch"] == "2.12.1"
+    shown = page.text.split("Versions")[-1]
+    assert "scipy1.17.1" in "".join(shown.split())
+    assert f"latentree{__version__}" in "".join(shown.split())
+    assert f"by latentree {__version__}" in page.text
 
 
 def test_a_table_of_an_earlier_run_is_not_shown(tmp_path):

@@ -17,6 +17,7 @@ from latentree.scores import (
     METRICS_COLUMNS,
     STABILITY_COLUMNS,
     LoadedFit,
+    enrichment_note,
     enrichment_table,
     genes_table,
     metrics_table,
@@ -222,6 +223,17 @@ def test_stability_of_the_same_factors_in_another_order():
     assert table["agreement"].to_numpy() == pytest.approx(1, abs=1e-6)
     assert set(table["comparison"]) == {"seeds"}
     assert set(table["reference_seed"]) == {3}
+
+
+def test_how_many_gene_sets_are_tested_is_said():
+    settings = DownstreamConfig(min_set_size=3, max_set_size=6)
+    small, right, large = GENES[:2], GENES[:4], GENES[:9]
+    note = enrichment_note([make_fit()], {"a": small, "b": right, "c": large}, settings)
+    assert note.startswith(
+        "1 of the 3 gene sets with genes of the atlas hold 3 to 6 of the 40 modelled genes"
+    )
+    assert enrichment_note([make_fit()], {"a": small}, settings).endswith("nothing is tested")
+    assert enrichment_note([make_fit()], {}, settings).startswith("no gene set shares a gene")
 
 
 def test_stability_is_the_mean_over_pairs_of_seeds_on_test_cells():

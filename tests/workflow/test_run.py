@@ -1,5 +1,6 @@
 """The small run's files keep the contract of docs/outputs.md, and say how they came about."""
 
+import html
 import os
 import re
 import signal
@@ -61,6 +62,18 @@ def test_tables_are_tidy_and_filled(atlas, table, columns):
     found = read_table(atlas / "tables" / f"{table}.tsv")
     assert list(found.columns[: len(columns.split())]) == columns.split()
     assert len(found)
+
+
+def test_what_became_of_the_gene_sets_is_said_beside_the_table_and_on_the_page(atlas):
+    notes = read_json(atlas / "tables" / "enrichment_notes.json")
+    assert "are tested, with gseapy" in notes[-1]
+    assert html.escape(notes[-1]) in (atlas / "report.html").read_text()
+
+
+def test_the_page_says_which_code_and_software_made_it(atlas):
+    shown = (atlas / "report.html").read_text().split("<h3>Versions</h3>")[1]
+    for name in ("latentree", "torch", "scikit-learn", "python", "snakemake", "commit"):
+        assert f"<dt>{name}</dt>" in shown, name
 
 
 def test_scores_come_with_their_references(atlas):

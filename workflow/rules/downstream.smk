@@ -81,11 +81,12 @@ rule enrich_factors:
             located(file) for file in CONFIG.atlases[wildcards.atlas].gene_sets
         ],
     output:
-        report(
+        table=report(
             "<results>/{atlas}/tables/enrichment.tsv",
             caption="../report/enrichment.rst",
             category="{atlas}",
         ),
+        notes="<results>/{atlas}/tables/enrichment_notes.json",
     log:
         "<logs>/{atlas}/enrich_factors.log",
     conda:

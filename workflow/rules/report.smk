@@ -41,7 +41,7 @@ rule draw_training:
     log:
         "<logs>/{atlas}/draw_training/{model}.k{k}.log",
     wildcard_constraints:
-        model="|".join(TORCH_MODELS),
+        model=one_of(TORCH_MODELS),
     conda:
         "../../envs/report.yaml"
     resources:
@@ -98,6 +98,7 @@ rule write_report:
         metrics="<results>/{atlas}/tables/metrics.tsv",
         genes="<results>/{atlas}/tables/genes.tsv",
         enrichment="<results>/{atlas}/tables/enrichment.tsv",
+        enrichment_notes="<results>/{atlas}/tables/enrichment_notes.json",
         stability="<results>/{atlas}/tables/stability.tsv",
         tbr="<results>/{atlas}/tables/tbr.tsv" if CONFIG.tbr else [],
         summaries=fit_files("fit.json"),
@@ -111,6 +112,8 @@ rule write_report:
             TORCH_MODELS,
         ),
         scores="<results>/{atlas}/figures/scores.svg",
+        stability_picture="<results>/{atlas}/figures/stability.svg",
+        tbr_picture="<results>/{atlas}/figures/tbr.svg" if CONFIG.tbr else [],
     output:
         report(
             "<results>/{atlas}/report.html",

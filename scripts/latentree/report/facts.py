@@ -1,12 +1,13 @@
-"""The few counts of qc.json that head the page."""
+"""The few counts of qc.json that head the page, and the versions that end it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 _SCALES = {
     "log1p_cp10k": "log1p of counts per 10,000",
     "as_found": "the atlas's own values, taken as they are (it has no counts)",
 }
+_IN_FITS = " (fits)"
 
 
 def facts(qc: Mapping[str, Any]) -> dict[str, str]:
@@ -25,6 +26,17 @@ def n_test_cells(qc: Mapping[str, Any]) -> int | None:
     """Number of test cells; None where qc.json does not say."""
     count = _at(qc, "split", "n_cells", "test")
     return None if count is None else int(count)
+
+
+def software(own: Mapping[str, str], summaries: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Versions by name: of the process that writes the page and of the fits, where they say others."""
+    versions = dict(own)
+    for summary in summaries:
+        for name, of_fit in summary.get("versions", {}).items():
+            said = versions.setdefault(name, of_fit)
+            if of_fit not in said.replace(_IN_FITS, "").split(", "):
+                versions[name] = f"{said}, {of_fit}{_IN_FITS}"
+    return versions
 
 
 def _at(value: Any, *path: str) -> Any:

@@ -18,6 +18,7 @@ _NUMBERS = ("value", "loading", "inclusion", "q_value", "p_value", "agreement")
 class Inputs:
     """Tables, decisions and pictures of one atlas.
 
+    ``gene_sets_given`` says whether the config names any, ``enrichment_notes`` what became of them;
     ``tbr`` is None where the stage did not run; ``pictures`` holds a ``data:`` URI for each SVG by the
     name of its file; ``summaries`` holds fit.json by (model, n_factors, seed); ``fits`` lists (model,
     n_factors) of every fit.
@@ -25,7 +26,9 @@ class Inputs:
 
     metrics: pd.DataFrame
     genes: pd.DataFrame
+    gene_sets_given: bool
     enrichment: pd.DataFrame
+    enrichment_notes: Sequence[str]
     stability: pd.DataFrame
     tbr: pd.DataFrame | None
     qc: Mapping[str, Any]
@@ -34,7 +37,7 @@ class Inputs:
     fits: Sequence[tuple[str, int]]
 
 
-def read_inputs(results: Path, config: Mapping[str, Any]) -> Inputs:
+def read_inputs(results: Path, atlas_name: str, config: Mapping[str, Any]) -> Inputs:
     """Read the folder of one atlas; what an earlier config left there is not read.
 
     Tables and fits come in the config's order of models, references that are no models of it last.
@@ -55,11 +58,17 @@ def read_inputs(results: Path, config: Mapping[str, Any]) -> Inputs:
     return Inputs(
         metrics=table("metrics"),
         genes=table("genes"),
+        gene_sets_given=bool(config["atlases"][atlas_name].get("gene_sets")),
         enrichment=table("enrichment"),
+        enrichment_notes=read_json(_existing(results / "tables" / "enrichment_notes.json")),
         stability=table("stability"),
         tbr=_table(results, "tbr") if config.get("tbr") else None,
         qc=read_json(_existing(results / "qc.json")),
-        pictures={path.name: _data_uri(path) for path in sorted(results.glob("figures/*.svg"))},
+        pictures={
+            name: _data_uri(path)
+            for name in _figures(fits, bool(config.get("tbr")))
+            if (path := results / "figures" / name).is_file()
+        },
         summaries={
             (model, k, seed): read_json(path)
             for model, k in fits
@@ -68,6 +77,13 @@ def read_inputs(results: Path, config: Mapping[str, Any]) -> Inputs:
         },
         fits=fits,
     )
+
+
+def _figures(fits: Sequence[tuple[str, int]], tbr: bool) -> list[str]:
+    """Names of the pictures that a run of the config draws; only torch models have one of training."""
+    kinds = ("embedding", "loadings", "training")
+    of_fits = [f"{kind}_{model}_k{k}.svg" for model, k in fits for kind in kinds]
+    return ["tree.svg", "scores.svg", "stability.svg", *of_fits, *(["tbr.svg"] if tbr else [])]
 
 
 def _table(results: Path, name: str) -> pd.DataFrame:

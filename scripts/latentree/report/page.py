@@ -8,8 +8,9 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from latentree import __version__
 from latentree.files import write_text
-from latentree.report.facts import facts
+from latentree.report.facts import facts, software
 from latentree.report.inputs import Inputs, read_inputs
 from latentree.report.tables import (
     FactorRow,
@@ -68,7 +69,7 @@ def write_report(
     Parameters
     ----------
     results
-        Folder of the atlas: tables/, qc.json, figures/*.svg, fits/*/k*/seed*/fit.json.
+        Folder of the atlas: tables/, qc.json, figures/*.svg of the config, fits/*/k*/seed*/fit.json.
     atlas_name
         Its name in the config.
     config
@@ -76,7 +77,7 @@ def write_report(
     output
         The HTML file; written whole or not at all.
     versions
-        Versions of the software by name.
+        Versions of the other software that this process runs; the fits' own are added.
     run
         More about the run, printed as it is: command, commit, host.
 
@@ -85,7 +86,7 @@ def write_report(
     InputError
         A table that every run writes is missing.
     """
-    inputs = read_inputs(Path(results), config)
+    inputs = read_inputs(Path(results), atlas_name, config)
     write_text(render(inputs, atlas_name, config, versions, run or {}), output)
 
 
@@ -107,6 +108,7 @@ def render(
     )
     tbr = inputs.tbr
     return environment.get_template("report.html.j2").render(
+        latentree_version=__version__,
         atlas_name=atlas_name,
         atlas=config["atlases"][atlas_name],
         seeds=config["seeds"],
@@ -132,7 +134,8 @@ def render(
             "Dots are factors, bars are means.",
         ),
         fits=[_fit_section(inputs, i, model, k, first_seed) for i, (model, k) in enumerate(inputs.fits)],
-        enrichment_tested=not inputs.enrichment.empty,
+        gene_sets_given=inputs.gene_sets_given,
+        enrichment_notes=inputs.enrichment_notes,
         tbr=None if tbr is None else tbr_table(tbr),
         tbr_remarks=[] if tbr is None else remarks(tbr),
         tbr_picture=_picture(
@@ -143,7 +146,7 @@ def render(
         ),
         qc=inputs.qc,
         settings=yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=90),
-        versions=versions,
+        versions=software({"latentree": __version__, **versions}, inputs.summaries.values()),
         run=run,
     )
 
@@ -186,7 +189,14 @@ def _fit_section(inputs: Inputs, number: int, model: str, n_factors: int, seed: 
         words=_MODEL_WORDS.get(model, ""),
         remarks=_notes(summaries, seed),
         pictures=tuple(picture for picture in pictures if picture is not None),
-        factors=factor_rows(inputs.genes, inputs.enrichment, model, n_factors, seed),
+        factors=factor_rows(
+            inputs.genes,
+            inputs.enrichment,
+            model,
+            n_factors,
+            seed,
+            gene_sets_given=inputs.gene_sets_given,
+        ),
     )
 
 

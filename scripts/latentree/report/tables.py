@@ -145,6 +145,7 @@ def factor_rows(
     n_factors: int,
     seed: int,
     *,
+    gene_sets_given: bool = True,
     n_genes: int = 12,
     n_sets: int = 3,
 ) -> tuple[FactorRow, ...]:
@@ -158,7 +159,8 @@ def factor_rows(
     for name in (f"f{i + 1}" for i in range(n_factors)):
         own = mine[mine["factor"] == name]
         own = own.reindex(own["loading"].abs().sort_values(ascending=False, kind="stable").index)
-        sets = tested[(tested["factor"] == name) & (tested["q_value"] < SIGNIFICANT)]
+        overlapping = tested[tested["factor"] == name]
+        sets = overlapping[overlapping["q_value"] < SIGNIFICANT]
         sets = sets.sort_values(["q_value", "p_value", "gene_set"], kind="stable")
         rows.append(
             FactorRow(
@@ -168,17 +170,20 @@ def factor_rows(
                 n_more_genes=max(0, len(own) - n_genes) if counted else 0,
                 sets=tuple(_described(row) for _, row in sets.head(n_sets).iterrows()),
                 n_more_sets=max(0, len(sets) - n_sets),
-                note=_note(own.empty, sets.empty, not enrichment.empty),
+                note=_note(own.empty, gene_sets_given, overlapping.empty, sets.empty),
             )
         )
     return tuple(rows)
 
 
-def _note(no_genes: bool, no_sets: bool, tested: bool) -> str:
+def _note(no_genes: bool, given: bool, no_overlap: bool, no_sets: bool) -> str:
+    """Why a factor has no gene set; empty where it has one."""
     if no_genes:
         return "dead: no gene has weight"
-    if not tested:
-        return "not tested"
+    if not given:
+        return "no gene sets given"
+    if no_overlap:
+        return "no tested set shares a gene"
     return f"no set at q < {SIGNIFICANT:g}" if no_sets else ""
 
 

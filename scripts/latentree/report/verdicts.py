@@ -175,10 +175,17 @@ def enrichment_verdicts(inputs: Inputs, first_seed: int) -> list[Verdict]:
     """How many factors of each model have a gene set, first seed."""
     topic = "Gene sets"
     table = inputs.enrichment
+    if not inputs.gene_sets_given:
+        text = "No gene set was tested: the config gives none for this atlas (key gene_sets)."
+        return [Verdict(topic, text, "caution")]
     if table.empty:
-        text = "No gene set was tested: none was given, or none shares genes with this atlas."
+        # the last sentence says how many were tested, or why none was
+        text = f"No tested gene set shares a gene with any factor: {inputs.enrichment_notes[-1]}."
         return [Verdict(topic, text, "caution")]
     rows = table[(table["seed"].astype(str) == str(first_seed)) & (table["q_value"] < SIGNIFICANT)]
+    if rows.empty:
+        text = f"Gene sets were tested, but no factor has one at q < {SIGNIFICANT:g} (seed {first_seed})."
+        return [Verdict(topic, text)]
     named = []
     for model, k in inputs.fits:
         mine = rows[(rows["model"] == model) & (rows["n_factors"] == k)]
