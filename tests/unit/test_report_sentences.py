@@ -1,0 +1,206 @@
+"""What the report says: sentences that the tables carry, tables as they are shown, counts and versions."""
+
+import pandas as pd
+import pytest
+from report_fixture import (
+    ATTACK,
+    QC,
+    SETS,
+    K,
+    make_config,
+    make_enrichment,
+    make_genes,
+    make_metrics,
+    make_stability,
+    make_tbr,
+)
+
+from latentree.report.facts import facts, n_test_cells, software
+from latentree.report.tables import factor_rows, mean_and_sd, score_table, stability_table, tbr_table
+from latentree.report.verdicts import (
+    Score,
+    accuracy_verdicts,
+    stability_verdicts,
+    tbr_verdicts,
+    uncertainty,
+)
+
+# --- sentences
+
+
+def texts(verdicts) -> str:
+    return " ".join(verdict.text for verdict in verdicts)
+
+
+def test_uncertainty_is_two_standard_errors():
+    one, other = Score("a", 4, 0.9, 0.02, 4), Score("pca", 4, 0.8, 0.0, 4)
+    assert uncertainty(one, other, None) == pytest.approx(2 * 0.02 / 2)
+    assert uncertainty(one, other, 100) == pytest.approx(2 * (0.01**2 + 0.09 / 100 + 0.16 / 100) ** 0.5)
+
+
+@pytest.mark.parametrize(
+    ("best", "n_cells", "sentence"),
+    [
+        (0.90, 2000, "This is above PCA"),
+        (0.90, 28, "This is not above PCA"),
+        (0.801, 2000, "This is not above PCA"),
+        (0.70, 2000, "No model tells cell types apart better than PCA"),
+    ],
+)
+def test_above_pca_is_said_only_beyond_the_uncertainty(best, n_cells, sentence):
+    said = texts(accuracy_verdicts(make_metrics((0, 1, 2), best), n_cells))
+    assert sentence in said
+    assert ("This is above PCA" in said) == (sentence == "This is above PCA")
+
+
+def test_models_below_pca_are_named():
+    verdicts = accuracy_verdicts(make_metrics((0, 1, 2), 0.6), 2000)
+    below = [verdict for verdict in verdicts if "Below PCA" in verdict.text]
+    assert [verdict.kind for verdict in below] == ["caution"]
+    assert "sparse_vae" in below[0].text
+    assert "0.604" in below[0].text
+
+
+def test_best_model_stands_beside_majority_and_spread():
+    said = texts(accuracy_verdicts(make_metrics((0, 1, 2)), 2000))
+    assert "2,000 test cells is 0.904 by sparse_vae" in said
+    assert "sd 0.004 over 3 seeds" in said
+    assert "largest type gives 0.300" in said
+    assert "one seed, so the spread" in texts(accuracy_verdicts(make_metrics((0,)), 2000))
+
+
+def test_one_fit_each_without_a_number_of_cells_is_no_evidence():
+    assert "no evidence of being above PCA" in texts(accuracy_verdicts(make_metrics((0,)), None))
+
+
+def test_an_accuracy_like_the_majoritys_is_a_caution():
+    metrics = make_metrics((0, 1, 2))
+    metrics.loc[metrics["model"] == "majority", "value"] = 0.95
+    assert accuracy_verdicts(metrics, 2000)[0].kind == "caution"
+
+
+def test_no_accuracy_is_said():
+    assert "No accuracy" in texts(accuracy_verdicts(make_metrics(()), None))
+
+
+def test_agreement_by_construction_is_named():
+    verdicts = stability_verdicts(make_stability((0, 1)), make_config((0, 1), tbr=False))
+    caution = next(verdict for verdict in verdicts if verdict.kind == "caution")
+    assert "by construction: sparse_vae, pca." in caution.text
+    config = make_config((0, 1), tbr=False)
+    config["models"]["sparse_vae"]["start"] = "random"
+    assert "by construction: pca." in texts(stability_verdicts(make_stability((0, 1)), config))
+
+
+@pytest.mark.parametrize(
+    ("mcc", "kind", "sentence"),
+    [
+        (0.5, "caution", "Not above chance: these numbers carry no claim of disentanglement"),
+        (0.9, "caution", "no claim of disentanglement"),
+        (0.98, "finding", "Above chance: two_stage."),
+    ],
+)
+def test_mcc_is_judged_by_its_chance_level(mcc, kind, sentence):
+    tbr = make_tbr(mcc)
+    (verdict,) = [v for v in tbr_verdicts(tbr[tbr["n_changes"] == 1]) if "MCC" in v.text]
+    assert verdict.kind == kind
+    assert sentence in verdict.text
+    assert "span R²" in verdict.text
+    assert "chance 0.82" in verdict.text or "chance 0.83" in verdict.text
+
+
+def test_without_a_chance_level_nothing_is_claimed():
+    tbr = make_tbr(0.99)
+    tbr = tbr[(tbr["n_changes"] == 1) & ~tbr["metric"].str.startswith("mcc_chance")]
+    assert tbr_verdicts(tbr)[0].kind == "caution"
+
+
+def test_no_change_is_the_control():
+    tbr = make_tbr(0.99)
+    said = texts(tbr_verdicts(tbr[tbr["n_changes"] == 0]))
+    assert "this is the control" in said
+    assert "Above chance" not in said
+
+
+def test_nmse_stands_beside_baseline_and_floor():
+    tbr = make_tbr()
+    assert "baseline 0.5, joint 0.1, two_stage 0.1; noise floor 0.02." in texts(tbr_verdicts(tbr))
+    assert "baseline without a tree 0.5" in texts(tbr_verdicts(tbr[tbr["estimator"] != "baseline"]))
+
+
+# --- tables
+
+
+def test_mean_and_sd():
+    assert mean_and_sd(pd.Series([0.1, 0.3])) == "0.200 ±\u00a00.141"
+    assert mean_and_sd(pd.Series([0.5, 0.5])) == "0.500"
+    assert mean_and_sd(pd.Series([], dtype=float)) == "–"
+
+
+def test_score_table_ends_with_its_references():
+    table = score_table(make_metrics((0, 1)))
+    assert [row[0] for row in table.rows] == [
+        "sparse_vae",
+        "pca",
+        "nmf",
+        "majority (reference)",
+        "chance (reference)",
+    ]
+    accuracy = table.columns.index("accuracy")
+    assert table.rows[0][accuracy] == "0.902 ±\u00a00.003"
+    assert table.rows[3][accuracy] == "0.300"
+    assert table.rows[3][table.columns.index("ARI")] == "–"
+
+
+def test_scores_of_other_splits_are_left_out():
+    metrics = make_metrics((0,))
+    train = metrics.assign(split="train", value=1.0)
+    assert score_table(pd.concat([metrics, train[train["metric"] == "r2"]])) == score_table(metrics)
+
+
+def test_stability_table_names_the_lowest_factor():
+    stability = make_stability((0, 1))
+    stability.loc[(stability["model"] == "nmf") & (stability["factor"] == "f2"), "agreement"] = 0.21
+    rows = {row[0]: row for row in stability_table(stability).rows}
+    assert rows["nmf"] == ("nmf", "4", "seeds", "0.700", "0.210 (f2)")
+
+
+def test_tbr_table_keeps_a_phenotypes_estimators_together():
+    rows = tbr_table(make_tbr()).rows
+    assert [row[1] for row in rows] == ["0"] * 3 + ["1"] * 3
+
+
+def test_factor_rows_show_the_largest_genes_and_the_best_sets():
+    rows = factor_rows(make_genes((0,)), make_enrichment((0,)), "sparse_vae", K, 0, n_genes=3, n_sets=1)
+    genes = make_genes((0,))
+    own = genes[(genes["model"] == "sparse_vae") & (genes["factor"] == "f1")]
+    largest = own.loc[own["loading"].abs().sort_values(ascending=False).index[:3], "gene"]
+    assert [name for name, _ in rows[0].genes] == largest.tolist()
+    assert rows[0].n_genes == str(len(own))
+    assert rows[0].n_more_genes == len(own) - 3
+    assert rows[0].sets == ((SETS[0], "q\u00a0=\u00a01e-5, 5 of 12 genes"),)
+    assert (rows[0].n_more_sets, rows[0].note) == (1, "")
+    assert rows[1].note == "no set at q < 0.05"
+    assert rows[3].note == "dead: no gene has weight"
+    # the 50 largest loadings of a model without zeros are no count of active genes
+    assert factor_rows(genes, make_enrichment((0,)), "pca", K, 0)[0].n_genes == "–"
+
+
+def test_facts_of_the_atlas():
+    said = facts(QC)
+    assert said["cells"] == "140 of 145 found: 98 train, 14 validation, 28 test"
+    assert said["genes"] == "40 of 45 found, 40 modelled"
+    assert said["cell types"].startswith("7: CD4+/CD25 T Reg (20), a;b (20), " + ATTACK)
+    assert n_test_cells(QC) == 28
+    assert facts({}) == {}
+    assert n_test_cells({}) is None
+
+
+def test_versions_of_the_fits_stand_beside_those_of_the_page():
+    fits = [{"versions": {"torch": "2.13.0", "numpy": "2.4.6"}}, {"versions": {"torch": "2.12.1"}}, {}]
+    assert software({"python": "3.11", "numpy": "2.4.6", "torch": "2.13.0"}, fits) == {
+        "python": "3.11",
+        "numpy": "2.4.6",
+        "torch": "2.13.0, 2.12.1 (fits)",
+    }
+    assert software({}, fits[1:])["torch"] == "2.12.1"
