@@ -374,7 +374,7 @@ def test_sha256_that_differs_shows_both(tmp_path: Path) -> None:
 
 
 def test_an_unknown_builtin_names_those_known() -> None:
-    with pytest.raises(InputError, match="no built-in atlas .*'pbmc68k_reduced'"):
+    with pytest.raises(InputError, match=r"no built-in atlas .*'pbmc68k_reduced'"):
         prepare_file("builtin:pbmc68k")
 
 
