@@ -2,11 +2,9 @@
 
 import json
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -106,16 +104,15 @@ def test_scores_of_all_estimators_are_one_sorted_table(tmp_path):
     table = pd.DataFrame(rows, columns=columns)
     for name, mine in table.groupby("estimator"):
         write_table(mine, tmp_path / f"{name}.tsv")
-    snakemake = SimpleNamespace(
-        log=[],
-        threads=1,
-        rule="collect_tbr",
-        config={"results": str(tmp_path)},
-        wildcards={},
-        params={},
-        input=[str(tmp_path / "two_stage.tsv"), str(tmp_path / "joint.tsv")],
-        output=[str(tmp_path / "tbr.tsv")],
-    )
-    runpy.run_path(str(SCRIPTS / "collect_tbr.py"), init_globals={"snakemake": snakemake})
+    # in a process of its own, because a rule's script sets threads and logging for its process
+    driver = f"""
+import runpy
+from types import SimpleNamespace
+runpy.run_path({str(SCRIPTS / "collect_tbr.py")!r}, init_globals={{"snakemake": SimpleNamespace(
+    log=[], threads=1, rule="collect_tbr", config={{"results": "results"}}, wildcards={{}}, params={{}},
+    input=["two_stage.tsv", "joint.tsv"], output=["tbr.tsv"],
+)}})
+"""
+    subprocess.run([sys.executable, "-c", driver], cwd=tmp_path, check=True)
     found = read_table(tmp_path / "tbr.tsv").astype({"seed": int})
     assert list(found.itertuples(index=False, name=None)) == sorted(rows)
