@@ -69,6 +69,14 @@ class Fit:
     training_mean: np.ndarray
     checkpoints: Checkpoints | None = None
 
+    def __repr__(self) -> str:
+        n_cells, n_genes = self.factors.shape
+        alive = int(self.factors.uns["latentree"]["factors"]["alive"].sum())
+        return (
+            f"Fit of {self.model.name}: {n_cells} cells x {n_genes} genes,"
+            f" {self.model.n_factors} factors ({alive} alive)"
+        )
+
     @property
     def latents(self) -> np.ndarray:
         """(n_cells, n_factors) float32 posterior means of the cells of ``factors``."""

@@ -44,9 +44,14 @@ def rule_script(snakemake: Any, script: str) -> Iterator[None]:
             refuse_foreign_library(script)
             yield
             state = "success"
+            logging.info("%s: done in %.1f s", snakemake.rule, time.perf_counter() - clock)
         except InputError as error:
             print(f"latentree: error: {error}", file=sys.stderr, flush=True)
             sys.exit(error.exit_code)
+        except KeyboardInterrupt:
+            state = "interrupted"
+            print("latentree: interrupted; the same command goes on from here", file=sys.stderr, flush=True)
+            sys.exit(130)
         except Exception:
             traceback.print_exc()
             sys.exit(1)

@@ -1,5 +1,6 @@
 """Decoders against a plain loop over genes, autograd and torch's own densities; and their memory."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -65,17 +66,38 @@ def test_loss_and_gradients_are_those_of_a_loop_over_genes(
 
 
 @pytest.mark.parametrize("residual", [True, False])
-def test_mean_and_slopes_are_those_of_a_loop_over_genes(residual, monkeypatch):
+def test_mean_and_effects_are_those_of_a_loop_over_genes(residual, monkeypatch):
     monkeypatch.setattr(fused_decoder, "CHUNK_ACTIVATIONS", 9 * 6 * 4)
     decoder, _, z, weights, _ = _problem(residual)
     plain = _plain_mean(decoder, z, weights)
     torch.testing.assert_close(decoder.mean(z, weights), plain.detach())
-    slopes = [
-        torch.autograd.grad(plain[:, j].mean(), z, retain_graph=True)[0].sum(0) for j in range(plain.shape[1])
-    ]
-    torch.testing.assert_close(decoder.slopes(z, weights), torch.stack(slopes))
+    effects = decoder.effects(z, weights)
+    for k in range(z.shape[1]):
+        without = z.detach().clone()
+        without[:, k] = without[:, k].mean()
+        change = (plain - _plain_mean(decoder, without, weights)).detach().numpy()
+        for j in range(len(weights)):
+            # a line through the average of the factor, where it does nothing by definition
+            centred = z[:, k].detach().numpy() - float(z[:, k].detach().mean())
+            slope = float(np.linalg.lstsq(centred[:, None], change[:, j], rcond=None)[0][0])
+            assert float(effects[j, k]) == pytest.approx(slope, abs=1e-9)
     # where a weight is zero the factor has no effect at all
-    assert not decoder.slopes(z, weights)[weights == 0].any()
+    assert not effects[weights == 0].any()
+
+
+def test_effects_tell_of_the_few_cells_that_use_a_factor():
+    decoder = SharedMLPDecoder(1, 1, 2, residual=True, generator=_generator()).double()
+    with torch.no_grad():
+        # nothing below 1, a steep rise above
+        decoder.first.weight.fill_(1.0)
+        decoder.second.weight.copy_(torch.eye(2))
+        decoder.second.bias.fill_(-1.0)
+        decoder.heads.fill_(5.0)
+    z = torch.cat([torch.linspace(-0.5, 0.5, 95), torch.linspace(3, 5, 5)])[:, None].double()
+    weights = torch.full((1, 1), 0.01).double()
+    weights_used = torch.ones(1, 1).double()
+    assert float(decoder.effects(z, weights_used)) > 4
+    assert float(decoder.effects(z, weights)) == pytest.approx(0.01)
 
 
 def test_linear_decoder_is_a_factor_model():
@@ -87,7 +109,7 @@ def test_linear_decoder_is_a_factor_model():
     torch.testing.assert_close(decoder.mean(z, weights).detach(), mean)
     loss = decoder.negative_log_likelihood(x, z, weights, log_sigma)
     torch.testing.assert_close(loss, _plain_loss(x, mean, log_sigma))
-    assert torch.equal(decoder.slopes(z, weights), weights)
+    assert torch.equal(decoder.effects(z, weights), weights)
     assert decoder.ridge().item() == 0
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -56,7 +57,8 @@ def run(folder, body):
 def test_success_is_logged_and_recorded(tmp_path):
     done, log, record = run(tmp_path, "open('out.txt', 'w').write('out')")
     assert done.returncode == 0
-    assert log == done.stdout == "to stdout\n"
+    assert done.stdout == "to stdout\n"
+    assert re.fullmatch(r"to stdout\ntry: done in \d+\.\d s\n", log)
     assert record["state"] == "success"
     assert record["seed"] == "7"
     assert record["settings"] == {"settings": {"a": 1}}
@@ -82,9 +84,17 @@ def test_a_bug_keeps_its_traceback_and_fails(tmp_path):
     assert record["state"] == "failure"
 
 
+def test_ctrl_c_is_one_line_and_its_record_says_so(tmp_path):
+    done, log, record = run(tmp_path, "raise KeyboardInterrupt")
+    assert done.returncode == 130
+    assert "goes on from here" in log
+    assert "Traceback" not in done.stderr
+    assert record["state"] == "interrupted"
+
+
 def test_threads_are_set_before_numpy_is_loaded(tmp_path):
     body = "import os; assert 'numpy' not in sys.modules; print(os.environ['OMP_NUM_THREADS'])"
-    assert run(tmp_path, body)[1] == "to stdout\n1\n"
+    assert run(tmp_path, body)[0].stdout == "to stdout\n1\n"
 
 
 def test_a_library_from_elsewhere_is_refused(tmp_path):

@@ -115,7 +115,7 @@ def test_reconstruction_on_cells_that_were_not_seen_is_near_the_noise(robust):
 def test_loadings_are_the_change_of_the_reconstruction(robust):
     model, _ = robust
     data, _, _ = simulated()
-    # the cells over which the model averages: with up to 512 training cells it is all of them
+    # near the linear truth, effects measured on all training cells are the mean derivatives
     latents = model.transform(data.x[data.train])
     step = 1e-2
     for factor in np.flatnonzero(model.module.alive.numpy()):

@@ -1,7 +1,7 @@
 """Decoders of a Sparse VAE: the mean of each gene given the factors that its weights let through.
 
-A decoder answers two questions: the mean of all genes for some latents, and the Gaussian negative
-log-likelihood of a batch with its gradients.
+A decoder answers three questions: the mean of all genes for some latents, what each factor does to it, and
+the Gaussian negative log-likelihood of a batch with its gradients.
 """
 
 import math
@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from latentree.models.fused_decoder import FusedGaussianLoss, Network, network_mean, network_slopes
+from latentree.models.fused_decoder import FusedGaussianLoss, Network, network_mean
 from latentree.models.layers import linear
 
 # of a normal density, per gene
@@ -46,9 +46,25 @@ class Decoder(nn.Module, ABC):
         A scalar with gradients to z, weights, log_sigma and the decoder's parameters.
         """
 
-    @abstractmethod
-    def slopes(self, z: Tensor, weights: Tensor) -> Tensor:
-        """(n_genes, n_factors): derivative of each gene's mean by each factor, averaged over the cells z."""
+    @torch.no_grad()
+    def effects(self, z: Tensor, weights: Tensor) -> Tensor:
+        """Change of each gene's mean per unit of each factor over the cells z: (n_genes, n_factors).
+
+        What a factor does in a cell is the mean there less the mean with that factor at its average; the
+        effect is the least-squares slope of that on the factor. So cells that use a factor count for it,
+        however few they are, where an average of derivatives would mostly tell of those that do not.
+        Exactly zero where the weight is; the weight itself where the mean is linear.
+        """
+        mean = self.mean(z, weights)
+        deviations = z - z.mean(0)
+        effects = torch.zeros_like(weights)
+        for k in range(z.shape[1]):
+            without = z.clone()
+            without[:, k] = z[:, k].mean()
+            square = deviations[:, k].square().sum()
+            if square > 0:
+                effects[:, k] = (mean - self.mean(without, weights)).T @ deviations[:, k] / square
+        return effects.masked_fill(weights == 0, 0)
 
     def after_step(self) -> None:
         """Restore what an optimiser step may break; by default nothing."""
@@ -72,7 +88,7 @@ class LinearDecoder(Decoder):
         standardised = (x - self.mean(z, weights)) * torch.exp(-log_sigma)
         return 0.5 * standardised.square().sum(1).mean() + log_sigma.sum() + _NORMALISER * len(log_sigma)
 
-    def slopes(self, z: Tensor, weights: Tensor) -> Tensor:
+    def effects(self, z: Tensor, weights: Tensor) -> Tensor:
         return weights
 
 
@@ -134,11 +150,6 @@ class SharedMLPDecoder(Decoder):
             x,
         )
         return loss + _NORMALISER * len(log_sigma)
-
-    @torch.no_grad()
-    def slopes(self, z: Tensor, weights: Tensor) -> Tensor:
-        slopes = network_slopes(z, weights, self._network())
-        return slopes + weights if self.residual else slopes
 
     def _network(self) -> Network:
         return Network(self.first.weight, self.second.weight, self.second.bias, self.heads)

@@ -59,18 +59,6 @@ def network_mean(z: Tensor, weights: Tensor, network: Network) -> Tensor:
     return mean
 
 
-def network_slopes(z: Tensor, weights: Tensor, network: Network) -> Tensor:
-    """Derivative of the output by each factor, averaged over the cells z: (n_genes, n_factors)."""
-    slopes = torch.empty_like(weights)
-    for genes in _gene_chunks(z, network):
-        done = _forward(z, weights[genes], network, genes)
-        even = torch.full_like(done.mean, 1 / z.shape[0])
-        _, at_layer1 = _backward(even, done, network, genes)
-        at_entry = at_layer1.sum(0).view(-1, network.first.shape[0])
-        slopes[genes] = at_entry @ network.first * weights[genes]
-    return slopes
-
-
 class FusedGaussianLoss(torch.autograd.Function):
     """Gaussian negative log-likelihood of ``base + network``, with all gradients made in the forward pass.
 

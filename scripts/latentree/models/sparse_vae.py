@@ -41,8 +41,8 @@ _LEAST_SIGMA = 0.02
 _NEGLIGIBLE_WEIGHT = 1e-2
 # a factor of fewer genes explains nothing jointly; it is emptied once the penalty has had its say
 _FEWEST_GENES, _EMPTY_FROM = 2, 0.3
-# cells over which the slopes that are reported as loadings are averaged
-_SLOPE_CELLS = 512
+# training cells at most on which the effects that are reported as loadings are measured
+_EFFECT_CELLS = 1024
 
 
 class SparseVAEModule(TorchModule):
@@ -57,7 +57,7 @@ class SparseVAEModule(TorchModule):
     inclusion: Tensor
     support: Tensor
     alive: Tensor
-    mean_slopes: Tensor
+    effects: Tensor
 
     def __init__(
         self, settings: SparseVAESettings, n_genes: int, n_factors: int, generator: torch.Generator
@@ -85,7 +85,7 @@ class SparseVAEModule(TorchModule):
         self.register_buffer("inclusion", torch.full((n_genes, n_factors), 0.5))
         self.register_buffer("support", torch.ones(n_genes, n_factors, dtype=torch.bool))
         self.register_buffer("alive", torch.ones(n_factors, dtype=torch.bool))
-        self.register_buffer("mean_slopes", torch.zeros(n_genes, n_factors))
+        self.register_buffer("effects", torch.zeros(n_genes, n_factors))
         self._progress = 0.0
         self._posterior: tuple[Tensor, Tensor] | None = None
         # an epoch whose weights are yet to be pruned, or its factors to be emptied, is no best one
@@ -214,12 +214,12 @@ class SparseVAEModule(TorchModule):
 
     @torch.no_grad()
     def finish(self, x: Tensor) -> None:
-        """Make zeros exact, mark the factors without genes, and average the slopes over the cells x."""
+        """Make zeros exact, mark the factors without genes, and measure their effects on the cells x."""
         if not self.settings.proximal:
             self.support &= self._not_negligible()
         self._keep_support()
         self.alive &= self.support.any(0)
-        self.mean_slopes.copy_(self.decoder.slopes(self.encode_mean(x), self.weights))
+        self.effects.copy_(self.decoder.effects(self.encode_mean(x), self.weights))
 
 
 class SparseVAEModel(TorchFactorModel):
@@ -255,14 +255,15 @@ class SparseVAEModel(TorchFactorModel):
         return total / len(data.train)
 
     def finish(self, module: TorchModule, data: TrainingData) -> None:
-        # evenly spread over the training cells, so that no order of the cells matters much
-        chosen = data.train[:: max(1, len(data.train) // _SLOPE_CELLS)][:_SLOPE_CELLS]
-        self.module.finish(self._tensor(self.scaling.apply(data.x[chosen])))
+        # evenly spread over all training cells: atlases often come sorted by type
+        n_cells = min(len(data.train), _EFFECT_CELLS)
+        spread = np.linspace(0, len(data.train) - 1, n_cells).round().astype(np.int64)
+        self.module.finish(self._tensor(self.scaling.apply(data.x[data.train[spread]])))
 
     def loadings(self) -> np.ndarray:
-        """Mean change of x per unit of each factor over training cells; zero exactly where W is."""
-        slopes = (self.module.mean_slopes * self.module.gene_unit[:, None]).cpu().numpy()
-        return self.scaling.slopes(slopes, at=np.zeros(len(slopes), dtype=np.float32))
+        """Change of x per unit of each factor (:meth:`Decoder.effects`); zero exactly where W is."""
+        effects = (self.module.effects * self.module.gene_unit[:, None]).cpu().numpy()
+        return self.scaling.slopes(effects, at=np.zeros(len(effects), dtype=np.float32))
 
     def inclusion(self) -> np.ndarray:
         """Probability that each weight belongs to the slab."""
