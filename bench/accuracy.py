@@ -41,6 +41,9 @@ def main() -> None:
     parser.add_argument("--n-factors", nargs="+", type=int, default=[10])
     parser.add_argument("--splits", type=int, default=5)
     chosen = parser.parse_args()
+    if not chosen.data.is_dir():
+        print(f"no folder of real cells at {chosen.data}; name it with --data")
+        return
     rows = [
         row
         for name in chosen.atlases

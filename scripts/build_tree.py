@@ -18,7 +18,7 @@ with rule_script(snakemake, __file__):
     if settings.file is None:
         tree = Tree.from_dendrogram(atlas, "cell_type", linkage=settings.linkage, n_pcs=settings.n_pcs)
     else:
-        tree = Tree.from_file(snakemake.input.file)
+        tree = Tree.from_file(snakemake.input.file[0])
         tree.require_leaves(list(atlas.obs["cell_type"].cat.categories), source=settings.file)
     counts = atlas.obs["cell_type"].value_counts()
     table = tree.to_table()
