@@ -15,6 +15,7 @@ from latentree.metrics.accuracy import (
 )
 from latentree.metrics.agreement import MatchedCorrelation, matched_correlation
 from latentree.metrics.clustering import ari, cluster_cells, nmi
+from latentree.metrics.dci import dci_disentanglement, dci_importances
 from latentree.metrics.held_out_r2 import held_out_r2, squared_errors
 from latentree.metrics.hoyer import hoyer
 from latentree.metrics.mcc import mcc, mcc_chance
@@ -30,6 +31,8 @@ __all__ = [
     "balanced_accuracy",
     "chance_reference",
     "cluster_cells",
+    "dci_disentanglement",
+    "dci_importances",
     "fit_probe",
     "held_out_r2",
     "hoyer",
