@@ -35,7 +35,9 @@ SMALL = {
         "n_steps": 100,
         "n_finetune_steps": 50,
     },
+    "downstream": {"stability": {"n_resamples": 2, "n_halves": 1}},
 }
+NO_REFITS = {"stability": {"n_resamples": 0, "n_halves": 0}}
 
 
 def clean_environment() -> dict[str, str]:

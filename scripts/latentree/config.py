@@ -187,6 +187,35 @@ class TBRConfig(TBRSettings):
         return self
 
 
+class StabilityConfig(Settings):
+    """Refits on other cells, which tell how stable factors are; both numbers 0: none."""
+
+    n_resamples: int = Field(
+        3, ge=0, description="refits of every model, each on a random share of the cells; 0 or at least 2"
+    )
+    fraction: float = Field(
+        0.8, gt=0, lt=1, description="that share of the training and of the validation cells"
+    )
+    n_halves: int = Field(
+        1,
+        ge=0,
+        description="pairs of refits on disjoint halves of these cells (whole donors, given split_by)",
+    )
+    seed: int = Field(0, ge=0, description="seed of the draw of cells")
+
+    @field_validator("n_resamples")
+    @classmethod
+    def _one_has_no_other(cls, value: int) -> int:
+        if value == 1:
+            raise ValueError("one refit has no other to agree with: use 0 or at least 2")
+        return value
+
+    @property
+    def parts(self) -> list[str]:
+        """Names of the parts of the cells (:mod:`latentree.resampling`): r0, r1, ... and half0, half1, ..."""
+        return [f"r{i}" for i in range(self.n_resamples)] + [f"half{i}" for i in range(2 * self.n_halves)]
+
+
 class DownstreamConfig(Settings):
     """Enrichment and scores."""
 
@@ -195,6 +224,7 @@ class DownstreamConfig(Settings):
     n_top_genes: int = Field(
         50, ge=1, description="active genes of a factor in models without zeros: the largest loadings"
     )
+    stability: StabilityConfig = StabilityConfig()  # type: ignore[call-arg]
 
     @model_validator(mode="after")
     def _sizes_are_in_order(self) -> "DownstreamConfig":

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _NAMES = (
     "atlas", "branch", "cell_type", "comparison", "environment", "estimator", "factor", "gene", "gene_set",
     "genes", "input_source", "latent", "latent_source", "method", "metric", "model", "node", "note",
-    "parent", "phenotype", "seed", "split",
+    "parent", "phenotype", "reference_seed", "seed", "split",
 )  # fmt: skip
 _NUMBERS = (
     "agreement", "branch_length", "change", "inclusion", "loading", "odds_ratio", "p_value", "q_value",

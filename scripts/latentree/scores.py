@@ -1,4 +1,4 @@
-"""The downstream tables of an atlas, from its fits: metrics, genes, enrichment, stability.
+"""The downstream tables of an atlas, from its fits: metrics, genes, enrichment.
 
 Each builder takes loaded fits and gives a tidy, sorted table ready for :func:`latentree.files.write_table`.
 Factors are named f1, f2, ... in the order of the fit.
@@ -8,7 +8,6 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from itertools import combinations, groupby
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ _FIT_COLUMNS = ["model", "n_factors", "seed"]
 METRICS_COLUMNS = ["atlas", *_FIT_COLUMNS, "metric", "split", "value"]
 GENES_COLUMNS = [*_FIT_COLUMNS, "factor", "gene", "loading", "inclusion"]
 ENRICHMENT_COLUMNS = [*_FIT_COLUMNS, *_ORA_COLUMNS]
-STABILITY_COLUMNS = ["model", "n_factors", "comparison", "factor", "agreement", "n_pairs", "reference_seed"]
 REFERENCE_MODELS = ("pca", "nmf")
 
 _log = logging.getLogger(__name__)
@@ -43,6 +41,8 @@ class LoadedFit:
         Which fit; the seed of a consensus is ``"consensus"``.
     genes
         The modelled genes, length n_genes.
+    cells
+        Names of the cells, length n_cells.
     cell_types, split
         Type and split of each cell, str arrays of shape (n_cells,).
     latents
@@ -61,6 +61,7 @@ class LoadedFit:
     model: str
     seed: int | str
     genes: tuple[str, ...]
+    cells: pd.Index
     cell_types: np.ndarray
     split: np.ndarray
     latents: np.ndarray
@@ -80,6 +81,7 @@ class LoadedFit:
             model=model,
             seed=seed if isinstance(seed, str) else int(seed),
             genes=tuple(factors.var_names),
+            cells=factors.obs_names,
             cell_types=factors.obs["cell_type"].to_numpy(dtype=str),
             split=factors.obs["split"].to_numpy(dtype=str),
             latents=np.asarray(factors.obsm[f"X_{model}"]),
@@ -97,7 +99,7 @@ class LoadedFit:
     def factor_names(self) -> list[str]:
         return factor_names(self.n_factors)
 
-    def cells(self, split: str) -> np.ndarray:
+    def rows(self, split: str) -> np.ndarray:
         """Row indices of the cells of one split."""
         return np.flatnonzero(self.split == split)
 
@@ -176,7 +178,7 @@ def genes_table(fits: Sequence[LoadedFit], n_top_genes: int = 50) -> pd.DataFram
     Columns ``GENES_COLUMNS``; ``inclusion`` is empty for models without inclusion probabilities.
     """
     tables = []
-    for fit in _sorted(fits):
+    for fit in sorted_fits(fits):
         for factor, name in enumerate(fit.factor_names):
             genes = fit.active_genes(factor, n_top_genes)
             nothing = np.full(len(genes), np.nan, dtype=np.float32)
@@ -215,7 +217,7 @@ def enrichment_table(
     Columns ``ENRICHMENT_COLUMNS``, a row per factor and set that share a gene.
     """
     tables = []
-    for fit in _sorted(fits):
+    for fit in sorted_fits(fits):
         active = {
             name: [fit.genes[i] for i in fit.active_genes(factor, settings.n_top_genes)]
             for factor, name in enumerate(fit.factor_names)
@@ -243,45 +245,9 @@ def enrichment_note(
     return f"{tested}, with gseapy {version('gseapy')}"
 
 
-def stability_table(fits: Sequence[LoadedFit]) -> pd.DataFrame:
-    """Agreement of factors between seeds: |Pearson correlation| of matched factors on test cells.
-
-    Returns
-    -------
-    Columns ``STABILITY_COLUMNS``, comparison ``seeds``. The row of a factor is the mean over the other
-    seeds of its correlation with its partner there; factors are those of ``reference_seed``, the lowest
-    seed, dead ones left out. Row ``all`` is the mean over all ``n_pairs`` pairs of seeds of their mean
-    matched correlation (:func:`latentree.metrics.matched_correlation` says how dead factors count). A
-    model with one seed has no rows.
-    """
-    rows: list[tuple[Any, ...]] = []
-    of_seeds = [fit for fit in _sorted(fits) if isinstance(fit.seed, int)]
-    for (model, n_factors), group in groupby(of_seeds, key=lambda fit: (fit.model, fit.n_factors)):
-        same = list(group)
-        if len(same) == 1:
-            _log.warning("stability: %s with %d factors was fitted with one seed only", model, n_factors)
-            continue
-        pairs = {(i, j): _agreement(same[i], same[j]) for i, j in combinations(range(len(same)), 2)}
-        overall = float(np.mean([pair.mean for pair in pairs.values()]))
-        per_factor = np.mean([pairs[0, j].per_factor for j in range(1, len(same))], axis=0)
-        first = same[0].seed
-        rows.append((model, n_factors, "seeds", "all", overall, len(pairs), first))
-        rows += [
-            (model, n_factors, "seeds", name, value, len(same) - 1, first)
-            for name, value in zip(same[0].factor_names, per_factor, strict=True)
-        ]
-    return pd.DataFrame([row for row in rows if np.isfinite(row[4])], columns=STABILITY_COLUMNS)
-
-
-def _agreement(a: LoadedFit, b: LoadedFit) -> metrics.MatchedCorrelation:
-    # an atlas without test cells still has something to say about its seeds
-    cells = a.cells("test") if (a.split == "test").any() else np.arange(len(a.split))
-    return metrics.matched_correlation(a.latents[cells], b.latents[cells], a.alive, b.alive)
-
-
 def _scores(fit: LoadedFit) -> Iterator[tuple[str, str, float]]:
     """Metric, split and value of one fit."""
-    train, test = fit.cells("train"), fit.cells("test")
+    train, test = fit.rows("train"), fit.rows("test")
     if len(train) and len(test):
         types = fit.cell_types[test]
         predicted = metrics.fit_probe(fit.latents[train], fit.cell_types[train]).predict(fit.latents[test])
@@ -306,7 +272,7 @@ def _scores(fit: LoadedFit) -> Iterator[tuple[str, str, float]]:
 
 def _guesses(fit: LoadedFit) -> Iterator[tuple[str, str, float]]:
     """Model, metric and value of guessing without latents."""
-    train, test = fit.cell_types[fit.cells("train")], fit.cell_types[fit.cells("test")]
+    train, test = fit.cell_types[fit.rows("train")], fit.cell_types[fit.rows("test")]
     if not (len(train) and len(test)):
         return
     for model, values in (
@@ -336,7 +302,8 @@ def _seed_order(seed: int | str) -> tuple[bool, int, str]:
     return (True, 0, seed) if isinstance(seed, str) else (False, seed, "")
 
 
-def _sorted(fits: Sequence[LoadedFit]) -> list[LoadedFit]:
+def sorted_fits(fits: Sequence[LoadedFit]) -> list[LoadedFit]:
+    """By model, number of factors and seed; named seeds, such as a consensus, come last."""
     return sorted(fits, key=lambda fit: (fit.model, fit.n_factors, _seed_order(fit.seed)))
 
 

@@ -48,6 +48,12 @@ def test_what_is_named_twice_counts_once():
     assert config.tbr.phenotype.n_changes == [1, 0]
 
 
+def test_parts_of_the_cells_for_refits():
+    assert load_config(minimal()).downstream.stability.parts == ["r0", "r1", "r2", "half0", "half1"]
+    off = load_config(minimal(downstream={"stability": {"n_resamples": 0, "n_halves": 0}}))
+    assert off.downstream.stability.parts == []
+
+
 def test_a_recipe_is_a_preset_and_given_keys_win():
     paper = model_settings("sparse_vae", {"recipe": "paper", "hidden_decoder": 7})
     assert (paper.start, paper.prior, paper.residual, paper.hidden_decoder) == (
@@ -92,6 +98,9 @@ def test_what_config_resolves_to_is_a_config_again():
         ({"tbr": {"latents": ["A", "B"], "n_latents": 3}}, "n_latents (3) is more than the 2 genes"),
         ({"tbr": {"phenotype": {"n_changes": [1, 5]}}}, "n_changes (5) is more than n_latents (3)"),
         ({"downstream": {"min_set_size": 50, "max_set_size": 10}}, "min_set_size (50)"),
+        ({"downstream": {"stability": {"n_resamples": 1}}}, "use 0 or at least 2 (got 1)"),
+        ({"downstream": {"stability": {"fraction": 1}}}, "downstream.stability.fraction"),
+        ({"downstream": {"stability": {"halves": 1}}}, "(nearest: 'n_halves')"),
     ],
 )
 def test_errors_name_key_and_value(changes, expected):

@@ -222,11 +222,18 @@ def test_training_with_gaps_or_without_epochs_is_drawn(tmp_path):
 
 def test_empty_tables_give_pictures_that_say_so(tmp_path):
     draw_scores(make_metrics(()), tmp_path / "s.svg")
-    draw_stability(make_stability((0,)), tmp_path / "a.svg")
+    draw_stability(make_stability((0,), refits=False), tmp_path / "a.svg")
     draw_tbr(make_tbr().iloc[:0], tmp_path / "t.svg")
     assert any("No accuracy" in text for text in comments_of(tmp_path / "s.svg"))
     assert any("Nothing to compare" in text for text in comments_of(tmp_path / "a.svg"))
     assert any("No estimator" in text for text in comments_of(tmp_path / "t.svg"))
+
+
+def test_stability_has_a_panel_for_each_comparison_that_there_is(tmp_path):
+    draw_stability(make_stability((0, 1)), tmp_path / "all.svg")
+    draw_stability(make_stability((0,)), tmp_path / "two.svg")
+    assert {"disjoint halves", "resamples", "seeds", "varimax k=4"} <= comments_of(tmp_path / "all.svg")
+    assert "seeds" not in comments_of(tmp_path / "two.svg")
 
 
 def test_scores_and_tbr_show_their_references(tmp_path):

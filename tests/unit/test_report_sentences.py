@@ -16,7 +16,14 @@ from report_fixture import (
 )
 
 from latentree.report.facts import facts, n_test_cells, software
-from latentree.report.tables import factor_rows, mean_and_sd, score_table, stability_table, tbr_table
+from latentree.report.tables import (
+    factor_agreement,
+    factor_rows,
+    mean_and_sd,
+    score_table,
+    stability_table,
+    tbr_table,
+)
 from latentree.report.verdicts import (
     Score,
     accuracy_verdicts,
@@ -83,13 +90,63 @@ def test_no_accuracy_is_said():
     assert "No accuracy" in texts(accuracy_verdicts(make_metrics(()), None))
 
 
-def test_agreement_by_construction_is_named():
+def test_claims_about_stability_rest_on_other_cells():
     verdicts = stability_verdicts(make_stability((0, 1)), make_config((0, 1), tbr=False))
-    caution = next(verdict for verdict in verdicts if verdict.kind == "caution")
-    assert "by construction: sparse_vae, pca." in caution.text
+    halves, resamples, better, not_better, weak, seeds = (verdict.text for verdict in verdicts)
+    assert "disjoint halves of the training cells (whole donors)" in halves
+    assert "sparse_vae (k\u00a0=\u00a04) 0.80, varimax (k\u00a0=\u00a04) 0.60." in halves
+    assert "most cells in common: nmf (k\u00a0=\u00a04) 0.65" in resamples
+    # the factors' sd is .02 in both, and there are three
+    margin = 2 * (2 * 0.02**2 / 3) ** 0.5
+    assert better.endswith(f"varimax: sparse_vae (k\u00a0=\u00a04) +0.20 (two standard errors {margin:.2f}).")
+    assert "nmf (k\u00a0=\u00a04) -0.10" in not_better
+    assert "sparse_vae" not in weak
+    assert "varimax" not in weak
+    assert "nmf (k\u00a0=\u00a04) f1, f2, f3; pca (k\u00a0=\u00a04) f1, f2, f3." in weak
+    assert [verdict.kind for verdict in verdicts[-2:]] == ["caution", "caution"]
+    assert "by construction: pca, sparse_vae." in seeds
+
+
+def test_a_difference_within_its_uncertainty_is_no_claim():
+    stability = make_stability((0, 1))
+    stability.loc[stability["model"] == "varimax", "agreement"] += 0.19
+    said = texts(stability_verdicts(stability, make_config((0, 1), tbr=False)))
+    assert "better than those of varimax" not in said
+    assert "No better than varimax, the rotation that needs no model: nmf" in said
+    single = stability[stability["factor"].isin(["all", "f1"])].assign(n_factors=1)
+    said = texts(stability_verdicts(single, make_config((0, 1), tbr=False)))
+    assert "uncertainty not known" in said
+    assert "better than those of varimax" not in said
+
+
+def test_resamples_judge_where_there_are_no_halves():
+    stability = make_stability((0, 1))
+    stability = stability[stability["comparison"] != "halves"]
+    said = texts(stability_verdicts(stability, make_config((0, 1), tbr=False)))
+    assert "disjoint halves" not in said
+    assert "between resamples less than half" in said
+    found = factor_agreement(stability, "pca", K)
+    assert found == ("resamples", {"f1": "0.68", "f2": "0.70", "f3": "0.72"})
+
+
+def test_without_refits_nothing_is_claimed():
+    stability = make_stability((0, 1), refits=False)
+    verdicts = stability_verdicts(stability, make_config((0, 1), tbr=False))
+    assert [verdict.kind for verdict in verdicts] == ["caution", "caution"]
+    assert "is not known: no model was fitted to other cells" in verdicts[0].text
+    assert "says nothing about other cells" in verdicts[1].text
+    assert factor_agreement(stability, "pca", K) == ("", {})
+    assert stability_table(stability).columns == ("model", "k", "seeds")
+
+
+def test_agreement_by_construction_is_named():
     config = make_config((0, 1), tbr=False)
+    stability = make_stability((0, 1))
+    assert "by construction: pca, sparse_vae." in texts(stability_verdicts(stability, config))
     config["models"]["sparse_vae"]["start"] = "random"
-    assert "by construction: pca." in texts(stability_verdicts(make_stability((0, 1)), config))
+    assert "by construction: pca." in texts(stability_verdicts(stability, config))
+    of_nmf = stability[stability["model"] == "nmf"]
+    assert stability_verdicts(of_nmf, config)[-1].kind == "finding"
 
 
 @pytest.mark.parametrize(
@@ -158,11 +215,19 @@ def test_scores_of_other_splits_are_left_out():
     assert score_table(pd.concat([metrics, train[train["metric"] == "r2"]])) == score_table(metrics)
 
 
-def test_stability_table_names_the_lowest_factor():
+def test_stability_table_names_the_lowest_factor_on_other_cells_and_ends_with_references():
     stability = make_stability((0, 1))
-    stability.loc[(stability["model"] == "nmf") & (stability["factor"] == "f2"), "agreement"] = 0.21
-    rows = {row[0]: row for row in stability_table(stability).rows}
-    assert rows["nmf"] == ("nmf", "4", "seeds", "0.700", "0.210 (f2)")
+    nmf = stability["model"] == "nmf"
+    stability.loc[
+        nmf & (stability["factor"] == "f2") & (stability["comparison"] == "halves"), "agreement"
+    ] = 0.21
+    stability.loc[nmf & (stability["factor"] == "f1") & (stability["comparison"] == "seeds"), "agreement"] = (
+        0.01
+    )
+    table = stability_table(stability)
+    assert table.columns == ("model", "k", "halves", "resamples", "seeds", "lowest, halves")
+    assert table.rows[0] == ("nmf", "4", "0.500", "0.650", "0.700", "0.210 (f2)")
+    assert table.rows[-1] == ("varimax (reference)", "4", "0.600", "0.800", "–", "0.580 (f1)")
 
 
 def test_tbr_table_keeps_a_phenotypes_estimators_together():
@@ -180,6 +245,9 @@ def test_factor_rows_show_the_largest_genes_and_the_best_sets():
     assert rows[0].n_more_genes == len(own) - 3
     assert rows[0].sets == ((SETS[0], "q\u00a0=\u00a01e-5, 5 of 12 genes"),)
     assert (rows[0].n_more_sets, rows[0].note) == (1, "")
+    assert rows[0].agreement == "–"
+    known = factor_rows(genes, make_enrichment((0,)), "sparse_vae", K, 0, agreement={"f2": "0.80"})
+    assert [row.agreement for row in known] == ["–", "0.80", "–", "–"]
     assert rows[1].note == "no set at q < 0.05"
     assert rows[3].note == "dead: no gene has weight"
     # the 50 largest loadings of a model without zeros are no count of active genes

@@ -1,10 +1,9 @@
 """The downstream tables, on fits whose scores are known by construction."""
 
-import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.sparse import csr_matrix
+from scores_fixture import GENES, N_GENES, SPLIT, TYPES, make_factors, make_fit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 
@@ -15,57 +14,13 @@ from latentree.scores import (
     ENRICHMENT_COLUMNS,
     GENES_COLUMNS,
     METRICS_COLUMNS,
-    STABILITY_COLUMNS,
     LoadedFit,
     enrichment_note,
     enrichment_table,
     genes_table,
     metrics_table,
     read_fit,
-    stability_table,
 )
-
-N_CELLS, N_GENES, N_FACTORS = 200, 40, 3
-GENES = [f"GENE{i}" for i in range(N_GENES)]
-TYPES = np.array(["B", "CD4+/CD25 T Reg", "a;b"])[np.arange(N_CELLS) % 3]
-SPLIT = np.array(["train", "train", "train", "validation", "test"])[np.arange(N_CELLS) % 5]
-
-
-def make_factors(model: str = "sparse_vae", seed: int | str = 0, n_factors: int = N_FACTORS) -> ad.AnnData:
-    """Factors 1 and 2 separate the types; of sparse_vae, which has inclusion, factor 3 is dead."""
-    rng = np.random.default_rng([len(model), n_factors, 0 if isinstance(seed, str) else seed])
-    z = rng.normal(size=(N_CELLS, n_factors))
-    z[:, 0] += 6 * (TYPES == "B")
-    z[:, 1] += 6 * (TYPES == "a;b")
-    loadings = rng.normal(size=(N_GENES, n_factors)) + 5
-    alive = np.ones(n_factors, dtype=bool)
-    if model == "sparse_vae":
-        loadings[10:, 0] = 0
-        loadings[:30, 1] = 0
-        z[:, 2], loadings[:, 2], alive[2] = 0, 0, False
-    factors = ad.AnnData(
-        csr_matrix((N_CELLS, N_GENES), dtype=np.float32),
-        obs=pd.DataFrame(
-            {"cell_type": pd.Categorical(TYPES), "split": pd.Categorical(SPLIT)},
-            index=[f"cell{i}" for i in range(N_CELLS)],
-        ),
-        var=pd.DataFrame(index=GENES),
-    )
-    factors.obsm[f"X_{model}"] = z.astype(np.float32)
-    factors.varm[f"{model}_loadings"] = loadings.astype(np.float32)
-    if model == "sparse_vae":
-        factors.varm[f"{model}_inclusion"] = (loadings != 0) * np.float32(0.9)
-    factors.uns["latentree"] = {
-        "model": model,
-        "seed": seed,
-        "factors": pd.DataFrame({"alive": alive}, index=[f"f{i + 1}" for i in range(n_factors)]),
-    }
-    return factors
-
-
-def make_fit(model: str = "sparse_vae", seed: int | str = 0, n_factors: int = N_FACTORS) -> LoadedFit:
-    summary = {"r2": {"train": 0.5, "test": 0.4}, "r2_scaled": {"test": 0.3}}
-    return LoadedFit.from_anndata(make_factors(model, seed, n_factors), summary)
 
 
 def value(table: pd.DataFrame, model: str, metric: str, split: str) -> float:
@@ -84,7 +39,7 @@ def test_a_fit_comes_back_from_its_folder(tmp_path):
         tuple(GENES),
         {"r2": {"test": 0.4}},
     )
-    for name in ("cell_types", "split", "latents", "loadings", "inclusion", "alive"):
+    for name in ("cells", "cell_types", "split", "latents", "loadings", "inclusion", "alive"):
         assert np.array_equal(getattr(fit, name), getattr(expected, name))
 
 
@@ -210,21 +165,6 @@ def test_enrichment_of_nothing_is_a_header():
     assert len(table) == 0
 
 
-def test_stability_of_the_same_factors_in_another_order():
-    first = make_factors(seed=3)
-    other = make_factors(seed=3)
-    other.uns["latentree"]["seed"] = 4
-    other.obsm["X_sparse_vae"] = -2 * other.obsm["X_sparse_vae"][:, [1, 2, 0]]
-    other.uns["latentree"]["factors"] = pd.DataFrame({"alive": [True, False, True]})
-    fits = [LoadedFit.from_anndata(factors, {}) for factors in (other, first)]
-    table = stability_table(fits)
-    assert list(table.columns) == STABILITY_COLUMNS
-    assert table["factor"].tolist() == ["all", "f1", "f2"]
-    assert table["agreement"].to_numpy() == pytest.approx(1, abs=1e-6)
-    assert set(table["comparison"]) == {"seeds"}
-    assert set(table["reference_seed"]) == {3}
-
-
 def test_how_many_gene_sets_are_tested_is_said():
     settings = DownstreamConfig(min_set_size=3, max_set_size=6)
     small, right, large = GENES[:2], GENES[:4], GENES[:9]
@@ -236,34 +176,9 @@ def test_how_many_gene_sets_are_tested_is_said():
     assert enrichment_note([make_fit()], {}, settings).startswith("no gene set shares a gene")
 
 
-def test_stability_is_the_mean_over_pairs_of_seeds_on_test_cells():
-    fits = [make_fit("pca", seed) for seed in (0, 1, 2)]
-    table = stability_table(fits).set_index("factor")
-    test = SPLIT == "test"
-
-    def correlations(i: int, j: int) -> np.ndarray:
-        together = np.corrcoef(fits[i].latents[test].T, fits[j].latents[test].T)
-        return np.abs(together[:N_FACTORS, N_FACTORS:])
-
-    # factors 1 and 2 are matched with themselves, so that factor 3 is, too
-    pairs = {(i, j): correlations(i, j).diagonal() for i, j in ((0, 1), (0, 2), (1, 2))}
-    assert table.loc["all", "agreement"] == pytest.approx(
-        np.mean([r.mean() for r in pairs.values()]), rel=1e-5
-    )
-    assert table.loc["f1", "agreement"] == pytest.approx((pairs[0, 1][0] + pairs[0, 2][0]) / 2, rel=1e-5)
-    assert table["n_pairs"].to_dict() == {"all": 3, "f1": 2, "f2": 2, "f3": 2}
-
-
-def test_stability_of_one_seed_is_a_header_and_said(caplog):
-    table = stability_table([make_fit(), make_fit("pca"), make_fit(seed="consensus")])
-    assert list(table.columns) == STABILITY_COLUMNS
-    assert len(table) == 0
-    assert "pca with 3 factors was fitted with one seed only" in caplog.text
-
-
 def test_tables_survive_being_written(tmp_path):
     fits = [make_fit(), make_fit("pca")]
-    for table in (metrics_table("pbmc", fits), stability_table(fits), genes_table(fits[:1])):
+    for table in (metrics_table("pbmc", fits), genes_table(fits[:1])):
         write_table(table, tmp_path / "table.tsv")
         back = read_table(tmp_path / "table.tsv")
         assert list(back.columns) == list(table.columns)

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from workflow_harness import SMALL
+from workflow_harness import NO_REFITS, SMALL
 
 
 def small(**atlas):
     config = {key: copy.deepcopy(SMALL[key]) for key in ("atlases", "preprocess")}
-    config.update(models={"pca": {"n_factors": 2}}, seeds=[0])
+    config.update(models={"pca": {"n_factors": 2}}, seeds=[0], downstream=NO_REFITS)
     config["atlases"]["pbmc"].update(atlas)
     return config
 

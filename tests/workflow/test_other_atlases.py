@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from latentree.files import read_json, read_table
-from workflow_harness import ROOT
+from workflow_harness import NO_REFITS, ROOT
 
 EXAMPLES = sorted(path.stem for path in (ROOT / "config").glob("*20*.yaml"))
 
@@ -17,6 +17,7 @@ def test_an_example_runs_from_its_config_alone(checkout, shared_data, name):
     # the shared folder stands in for data/, and one small model for all of them
     config = json.loads(json.dumps(config).replace('"data/', f'"{shared_data}/'))
     config.update(seeds=[0], models={"pca": {"n_factors": 5}}, results="results")
+    config["downstream"] = NO_REFITS
     config["tbr"].update(estimators=["baseline"], n_steps=50, phenotype={"n_changes": [1]})
     checkout.snakemake("--configfile", checkout.config(config))
 

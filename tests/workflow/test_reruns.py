@@ -19,7 +19,8 @@ def scripts_of_rules() -> dict[str, str]:
             script = re.search(r'code\("(\w+\.py)"\)', body)
             if script:
                 found[name] = script.group(1)
-    return {**found, "fit_matrix_model": "fit_model.py", "denoise_cells": "denoise_cells.py"}
+    used = {"fit_matrix_model": "fit_model.py", "refit_matrix_model": "refit_model.py"}
+    return {**found, **used, "denoise_cells": "denoise_cells.py"}
 
 
 @pytest.fixture(scope="module")
@@ -89,17 +90,23 @@ def changed(**changes):
 
 
 REPORT = {"draw_tables", "write_report"}
-TABLES = {"score_fits", "list_genes", "compare_seeds", "enrich_factors", *REPORT}
+REFITS = {"refit_torch_model", "refit_matrix_model"}
+TABLES = {"score_fits", "list_genes", "compare_fits", "enrich_factors", *REPORT}
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"downstream": {"min_set_size": 3}}, {"enrich_factors", "write_report"}),
-        ({"downstream": {"n_top_genes": 20}}, {"enrich_factors", "list_genes", "write_report"}),
+        ({"downstream__min_set_size": 3}, {"enrich_factors", "write_report"}),
+        ({"downstream__n_top_genes": 20}, {"enrich_factors", "list_genes", "write_report"}),
         ({"tbr__penalty": 0.02}, {"fit_tbr", "collect_tbr", *REPORT}),
-        ({"models__sparse_vae__lambda0": 0.5}, {"fit_torch_model", "draw_fit", "draw_training", *TABLES}),
-        ({"models__pca__gene_scaling": 0.5}, {"fit_matrix_model", "draw_fit", *TABLES}),
+        (
+            {"models__sparse_vae__lambda0": 0.5},
+            {"fit_torch_model", "refit_torch_model", "draw_fit", "draw_training", *TABLES},
+        ),
+        ({"models__pca__gene_scaling": 0.5}, {"fit_matrix_model", "refit_matrix_model", "draw_fit", *TABLES}),
+        ({"downstream__stability__n_resamples": 3}, {*REFITS, "compare_fits", *REPORT}),
+        ({"downstream__stability__n_halves": 0}, {"compare_fits", *REPORT}),
         (
             {"seeds": [0, 1, 2]},
             {"fit_torch_model", "fit_matrix_model", "fit_tbr", "collect_tbr", *TABLES},
@@ -119,6 +126,16 @@ def test_a_changed_setting_reruns_what_depends_on_it(finished, changes, expected
 def test_a_new_seed_fits_only_that_seed(finished):
     planned = finished.planned("--configfile", finished.config(changed(seeds=[0, 1, 2]), "changed.yaml"))
     assert (len(planned["fit_torch_model"]), len(planned["fit_matrix_model"])) == (1, 1)
+
+
+def test_another_share_draws_the_resamples_again_and_no_halves(finished):
+    config = finished.config(changed(downstream__stability__fraction=0.7), "changed.yaml")
+    planned = finished.planned("--configfile", config)
+    assert all("part=r" in job for rule in REFITS for job in planned[rule])
+    assert [len(planned[rule]) for rule in sorted(REFITS)] == [2, 2]
+    more = finished.config(changed(downstream__stability__n_resamples=3), "changed.yaml")
+    planned = finished.planned("--configfile", more)
+    assert all("part=r2" in job for rule in REFITS for job in planned[rule])
 
 
 def test_a_users_config_replaces_the_demos(finished):

@@ -84,6 +84,36 @@ def test_scores_come_with_their_references(atlas):
     assert best["sparse_vae"] > best["majority"]
 
 
+def test_refits_are_of_other_cells_and_test_cells_stay_apart(atlas):
+    whole = ad.read_h5ad(atlas / "fits" / "pca" / "k4" / "seed0" / "factors.h5ad").obs["split"]
+    seen = {}
+    for model in ("sparse_vae", "pca"):
+        for part in ("r0", "r1", "half0", "half1"):
+            folder = atlas / "resamples" / model / "k4" / part
+            split = ad.read_h5ad(folder / "factors.h5ad").obs["split"]
+            assert (split == whole[split.index]).all()
+            assert set(split.index[split == "test"]) == set(whole.index[whole == "test"])
+            assert read_json(folder / "fit.json")["refit"]["part"] == part
+            trained = set(split.index[split == "train"])
+            assert seen.setdefault(part, trained) == trained, "all models see the same cells"
+    assert not seen["half0"] & seen["half1"]
+    assert seen["half0"] | seen["half1"] == set(whole.index[whole == "train"])
+    assert len(seen["r0"]) == round(0.8 * (whole == "train").sum())
+    assert seen["r0"] != seen["r1"]
+
+
+def test_stability_comes_with_its_references_and_the_page_claims_by_it(atlas):
+    table = read_table(atlas / "tables" / "stability.tsv").query("factor == 'all'")
+    levels = table.set_index(["model", "comparison"])["agreement"]
+    assert levels.between(0, 1).all()
+    other_cells = {(m, c) for m in ("sparse_vae", "pca", "varimax") for c in ("halves", "resamples")}
+    assert set(levels.index) == {*other_cells, ("sparse_vae", "seeds"), ("pca", "seeds")}
+    page = (atlas / "report.html").read_text()
+    assert "Between fits on disjoint halves of the training cells" in page
+    assert f"sparse_vae (k\u00a0=\u00a04) {levels['sparse_vae', 'halves']:.2f}" in page
+    assert "agree by construction" in page
+
+
 def test_tbr_scores_come_with_chance_and_floor(atlas):
     tbr = read_table(atlas / "tables" / "tbr.tsv")
     assert {"baseline", "two_stage"} == set(tbr["estimator"])
@@ -158,7 +188,9 @@ def test_a_killed_run_resumes_and_ends_identical(finished, second):
     resumed = re.search(r"resum\w+ from epoch (\d+)", log)
     assert resumed, log
     assert int(resumed.group(1)) > 0
-    for pattern in ("tables/*.tsv", "fits/*/k*/seed*/factors.h5ad", "fits/*/k*/seed*/model.safetensors"):
+    folders = ("fits/*/k*/seed*", "resamples/*/k*/*")
+    patterns = [f"{folder}/{file}" for folder in folders for file in ("factors.h5ad", "model.safetensors")]
+    for pattern in ("tables/*.tsv", *patterns):
         files = sorted((finished.root / "results" / "pbmc").glob(pattern))
         assert files
         for file in files:

@@ -101,6 +101,7 @@ wildcard_constraints:
     model="|".join(CONFIG.models.listed()),
     k=r"\d+",
     seed=r"\d+",
+    part=r"(r|half)\d+",
     estimator="baseline|joint|two_stage",
 
 
@@ -140,6 +141,17 @@ def model_settings(wildcards):
     )
 
 
+def draw_settings(wildcards):
+    """What the cells of a refit depend on; how many refits there are changes none of them."""
+    stability = settings(CONFIG.downstream.stability, include={"fraction", "seed"})
+    if wildcards.part.startswith("half"):
+        return {
+            "seed": stability["seed"],
+            "split_by": CONFIG.atlases[wildcards.atlas].split_by,
+        }
+    return stability
+
+
 def one_of(names):
     """A wildcard's constraint; no name at all matches nothing."""
     return "|".join(names) or "(?!)"
@@ -159,6 +171,16 @@ def fits(pattern, seeds=None, models=None):
 def fit_files(file):
     """One file of every fit."""
     return fits(f"<results>/{{atlas}}/fits/{{model}}/k{{k}}/seed{{seed}}/{file}")
+
+
+def refit_files(file):
+    """One file of every refit of the models on other cells; {atlas} stays a wildcard."""
+    return [
+        f"<results>/{{atlas}}/resamples/{model}/k{k}/{part}/{file}"
+        for model, chosen in CONFIG.models.listed().items()
+        for k in chosen.n_factors
+        for part in CONFIG.downstream.stability.parts
+    ]
 
 
 def memory(base_mb, per_input_mb):

@@ -49,10 +49,13 @@ rule list_genes:
         "../../scripts/list_genes.py"
 
 
-rule compare_seeds:
+rule compare_fits:
     input:
+        atlas="<results>/{atlas}/atlas.h5ad",
         factors=fit_files("factors.h5ad"),
         summaries=fit_files("fit.json"),
+        refits=refit_files("factors.h5ad"),
+        refit_summaries=refit_files("fit.json"),
     output:
         report(
             "<results>/{atlas}/tables/stability.tsv",
@@ -60,16 +63,17 @@ rule compare_seeds:
             category="{atlas}",
         ),
     log:
-        "<logs>/{atlas}/compare_seeds.log",
+        "<logs>/{atlas}/compare_fits.log",
     conda:
         "../../envs/downstream.yaml"
     resources:
-        mem_mb=memory(1000, 5),
-        runtime=minutes(10),
+        mem_mb=memory(1500, 10),
+        runtime=minutes(20),
     params:
-        code=code("compare_seeds.py"),
+        code=code("compare_fits.py"),
+        first_seed=CONFIG.seeds[0],
     script:
-        "../../scripts/compare_seeds.py"
+        "../../scripts/compare_fits.py"
 
 
 rule enrich_factors:
@@ -97,6 +101,6 @@ rule enrich_factors:
     params:
         code=code("enrich_factors.py"),
         organism=lambda wildcards: CONFIG.atlases[wildcards.atlas].organism,
-        downstream=settings(CONFIG.downstream),
+        downstream=settings(CONFIG.downstream, exclude={"stability"}),
     script:
         "../../scripts/enrich_factors.py"

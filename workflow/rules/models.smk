@@ -41,3 +41,50 @@ use rule fit_torch_model as fit_matrix_model with:
         settings=model_settings,
         # scikit-learn knows no device
         device="cpu",
+
+
+# The same models on other cells, which tell what of a fit is the tissue's and what its own cells'.
+rule refit_torch_model:
+    input:
+        atlas="<results>/{atlas}/atlas.h5ad",
+    output:
+        factors="<results>/{atlas}/resamples/{model}/k{k}/{part}/factors.h5ad",
+        model="<results>/{atlas}/resamples/{model}/k{k}/{part}/model.safetensors",
+        summary="<results>/{atlas}/resamples/{model}/k{k}/{part}/fit.json",
+        history="<results>/{atlas}/resamples/{model}/k{k}/{part}/history.tsv",
+    log:
+        "<logs>/{atlas}/refit_model/{model}.k{k}.{part}.log",
+    benchmark:
+        "<benchmarks>/{atlas}/refit_model/{model}.k{k}.{part}.tsv"
+    wildcard_constraints:
+        model=one_of(TORCH_MODELS),
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(2000, 20),
+        runtime=minutes(30, 240),
+    params:
+        code=code("refit_model.py"),
+        settings=model_settings,
+        device=CONFIG.device,
+        draw=draw_settings,
+        first_seed=CONFIG.seeds[0],
+    script:
+        "../../scripts/refit_model.py"
+
+
+use rule refit_torch_model as refit_matrix_model with:
+    wildcard_constraints:
+        model=one_of(
+            name for name in CONFIG.models.listed() if name not in TORCH_MODELS
+        ),
+    conda:
+        "../../envs/torch.yaml"
+    params:
+        code=code("refit_model.py"),
+        settings=model_settings,
+        # scikit-learn knows no device
+        device="cpu",
+        draw=draw_settings,
+        first_seed=CONFIG.seeds[0],

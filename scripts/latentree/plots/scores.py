@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from latentree.plots.style import COLOURS, GREY, WIDTH, drawing, new_figure, save, save_sentence
 
 _SHOWN = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
+_COMPARISONS = {"halves": "disjoint halves", "resamples": "resamples", "seeds": "seeds"}
 _LINES = {"majority": "--", "chance": ":"}
 
 
@@ -57,14 +58,17 @@ def draw_scores(metrics: pd.DataFrame, path: str | Path, *, title: str | None = 
 def draw_stability(stability: pd.DataFrame, path: str | Path, *, title: str | None = None) -> None:
     """Draw agreement of matched factors between fits: a dot per factor, a bar at the mean of all.
 
+    A panel for each comparison that there is: halves, resamples, seeds. References come last, in grey.
+
     Parameters
     ----------
     stability
-        ``tables/stability.tsv``: model, n_factors, comparison, factor, agreement (0 to 1).
+        ``tables/stability.tsv``: model, n_factors, comparison, factor, agreement (0 to 1), reference_seed
+        (``none`` for references).
     path
         SVG (or PNG) to write.
     title
-        Above the panel.
+        Above the panels.
     """
     table = stability.copy()
     table["agreement"] = pd.to_numeric(table["agreement"], errors="coerce")
@@ -72,19 +76,32 @@ def draw_stability(stability: pd.DataFrame, path: str | Path, *, title: str | No
     if table.empty:
         save_sentence("Nothing to compare: agreement needs at least two fits of a model.", path, title)
         return
-    groups = list(table.groupby(["model", "n_factors", "comparison"], sort=False))
-    names = [f"{_fit_name(model, k)}, {comparison}" for (model, k, comparison), _ in groups]
-    values = [rows.loc[rows["factor"].astype(str) != "all", "agreement"].to_numpy() for _, rows in groups]
-    means = [rows.loc[rows["factor"].astype(str) == "all", "agreement"].mean() for _, rows in groups]
+    groups = list(table.groupby(["model", "n_factors"], sort=False))
+    groups.sort(key=lambda item: _is_reference(item[1]))
+    names = [_fit_name(*key) for key, _ in groups]
+    colours = [GREY if _is_reference(rows) else COLOURS[0] for _, rows in groups]
+    panels = [name for name in _COMPARISONS if (table["comparison"] == name).any()]
     with drawing():
-        figure = new_figure(WIDTH, 1.1 + 0.26 * len(names))
-        axes = figure.add_subplot()
-        _dots(axes, names, values, means)
-        axes.set_xlim(-0.02, 1.03)
-        axes.set_xlabel("agreement of matched factors, |correlation|")
+        figure = new_figure(WIDTH, 1.3 + 0.26 * len(names))
+        for axes, name in zip(
+            figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True
+        ):
+            mine = [rows[rows["comparison"] == name] for _, rows in groups]
+            overall = [rows["factor"].astype(str) == "all" for rows in mine]
+            values = [rows.loc[~of, "agreement"].to_numpy() for rows, of in zip(mine, overall, strict=True)]
+            means = [rows.loc[of, "agreement"].mean() for rows, of in zip(mine, overall, strict=True)]
+            _dots(axes, names, values, means, colours)
+            axes.set_xlim(-0.03, 1.03)
+            axes.set_title(_COMPARISONS[name])
+        figure.supxlabel("agreement of matched factors, |correlation|", fontsize=9)
         if title:
-            axes.set_title(title)
+            figure.suptitle(title, x=0.01, ha="left", fontsize=10)
         save(figure, path)
+
+
+def _is_reference(rows: pd.DataFrame) -> bool:
+    """Whether rows of the table are of no model of the config."""
+    return bool((rows["reference_seed"].astype(str) == "none").all())
 
 
 def _fit_name(model: object, n_factors: object) -> str:
@@ -92,12 +109,17 @@ def _fit_name(model: object, n_factors: object) -> str:
 
 
 def _dots(
-    axes: Axes, names: list[str], values: Sequence[np.ndarray], means: Sequence[float] | None = None
+    axes: Axes,
+    names: list[str],
+    values: Sequence[np.ndarray],
+    means: Sequence[float] | None = None,
+    colours: Sequence[str] | None = None,
 ) -> None:
     """One row per name from the top: its values as dots, its mean as a bar."""
     for i, group in enumerate(values):
         mean = means[i] if means is not None else (group.mean() if len(group) else np.nan)
-        axes.plot(group, np.full(len(group), i), "o", color=COLOURS[0], alpha=0.55, markersize=4.5, mew=0)
+        colour = COLOURS[0] if colours is None else colours[i]
+        axes.plot(group, np.full(len(group), i), "o", color=colour, alpha=0.55, markersize=4.5, mew=0)
         if np.isfinite(mean):
             axes.plot([mean], [i], "|", color=COLOURS[5], markersize=12, mew=2)
     axes.set_yticks(range(len(names)), names)

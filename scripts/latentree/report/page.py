@@ -14,6 +14,7 @@ from latentree.report.facts import facts, software
 from latentree.report.inputs import Inputs, read_inputs
 from latentree.report.tables import (
     FactorRow,
+    factor_agreement,
     factor_rows,
     remarks,
     score_table,
@@ -54,6 +55,7 @@ class FitSection:
     remarks: tuple[str, ...]
     pictures: tuple[Picture, ...]
     factors: tuple[FactorRow, ...]
+    agreement_of: str  # the comparison that the factors' agreement comes from, "" for none
 
 
 def write_report(
@@ -127,11 +129,13 @@ def render(
             "Dots are seeds, bars are means.",
         ),
         stability=stability_table(inputs.stability),
+        stability_remarks=remarks(inputs.stability),
         stability_picture=_picture(
             inputs,
             "stability.svg",
-            "Agreement of matched factors between fits; numbers in the table.",
-            "Dots are factors, bars are means.",
+            "Agreement of matched factors between fits on halves of the cells, on resampled cells and with "
+            "other seeds; numbers in the table.",
+            "Dots are factors, bars are means; references are grey.",
         ),
         fits=[_fit_section(inputs, i, model, k, first_seed) for i, (model, k) in enumerate(inputs.fits)],
         gene_sets_given=inputs.gene_sets_given,
@@ -179,6 +183,7 @@ def _fit_section(inputs: Inputs, number: int, model: str, n_factors: int, seed: 
             "Training: the loss by its parts, per epoch.",
         ),
     ]
+    agreement_of, agreement = factor_agreement(inputs.stability, model, n_factors)
     summaries = {
         s: summary for (m, k, s), summary in inputs.summaries.items() if (m, k) == (model, n_factors)
     }
@@ -196,7 +201,9 @@ def _fit_section(inputs: Inputs, number: int, model: str, n_factors: int, seed: 
             n_factors,
             seed,
             gene_sets_given=inputs.gene_sets_given,
+            agreement=agreement,
         ),
+        agreement_of=agreement_of,
     )
 
 

@@ -1,11 +1,11 @@
 """Tables as they are shown: few columns, rounded, with their reference rows."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 
-from latentree.report.verdicts import SIGNIFICANT
+from latentree.report.verdicts import SIGNIFICANT, judged_by
 
 _NO_VALUE = "–"
 _SCORES = {
@@ -22,6 +22,7 @@ _SCORES = {
 }
 _WHOLE = ("active_genes", "alive_factors")
 _REFERENCES = {"majority": "majority (reference)", "chance": "chance (reference)"}
+_COMPARISONS = {"halves": "halves", "resamples": "resamples", "seeds": "seeds"}
 _TBR_METRICS = {
     "mcc": "MCC",
     "mcc_chance": "MCC, chance",
@@ -51,6 +52,7 @@ class FactorRow:
 
     name: str
     n_genes: str
+    agreement: str  # with its partner in fits on other cells
     genes: tuple[tuple[str, str], ...]  # gene, sign-bearing loading
     n_more_genes: int
     sets: tuple[tuple[str, str], ...]  # set, "q = ..., 5 of 12 genes"
@@ -93,22 +95,46 @@ def score_table(metrics: pd.DataFrame) -> Table:
 
 
 def stability_table(stability: pd.DataFrame) -> Table:
-    """Mean and lowest agreement of matched factors, per model and comparison."""
+    """Mean agreement of every model and reference by comparison, and the lowest factor on other cells."""
+    columns = [name for name in _COMPARISONS if (stability["comparison"] == name).any()]
+    judge = judged_by(stability)
     rows = []
-    for (model, k, comparison), mine in stability.groupby(["model", "n_factors", "comparison"], sort=False):
+    for (model, k), mine in stability.groupby(["model", "n_factors"], sort=False):
         overall = mine["factor"].astype(str) == "all"
-        factors = mine.loc[~overall].dropna(subset="agreement").sort_values("agreement", kind="stable")
-        lowest = _NO_VALUE
-        if len(factors):
-            lowest = f"{factors['agreement'].iloc[0]:.3f} ({factors['factor'].iloc[0]})"
-        mean = mean_and_sd(mine.loc[overall, "agreement"])
-        rows.append((str(model), str(k), str(comparison), mean, lowest))
+        cells = [
+            mean_and_sd(mine.loc[overall & (mine["comparison"] == name), "agreement"]) for name in columns
+        ]
+        factors = mine[~overall & (mine["comparison"] == judge)].dropna(subset="agreement")
+        factors = factors.sort_values("agreement", kind="stable")
+        lowest = (
+            f"{factors['agreement'].iloc[0]:.3f} ({factors['factor'].iloc[0]})" if len(factors) else _NO_VALUE
+        )
+        reference = (mine["reference_seed"].astype(str) == "none").all()
+        name = f"{model} (reference)" if reference else str(model)
+        rows.append((name, str(k), *cells, *([lowest] if judge else [])))
+    rows.sort(key=lambda row: row[0].endswith("(reference)"))
     return Table(
-        "Agreement of matched factors, |correlation| of their values over cells.",
-        ("model", "k", "between", "mean", "lowest factor"),
+        "Agreement of matched factors, |correlation| on test cells, between fits. Halves have no training "
+        "cell in common, resamples have most, seeds have all and agree by construction where the start does "
+        "not depend on the seed.",
+        ("model", "k", *(_COMPARISONS[name] for name in columns), *([f"lowest, {judge}"] if judge else [])),
         tuple(rows),
-        n_labels=3,
+        n_labels=2,
     )
+
+
+def factor_agreement(stability: pd.DataFrame, model: str, n_factors: int) -> tuple[str, dict[str, str]]:
+    """Agreement of each factor of a model on other cells, and the comparison it comes from ("": none)."""
+    judge = judged_by(stability)
+    if judge is None:
+        return "", {}
+    mine = stability[
+        (stability["comparison"] == judge)
+        & (stability["model"] == model)
+        & (stability["n_factors"] == n_factors)
+    ].dropna(subset="agreement")
+    values = {str(name): f"{value:.2f}" for name, value in _pairs(mine, "factor", "agreement")}
+    return judge, {name: value for name, value in values.items() if name != "all"}
 
 
 def tbr_table(tbr: pd.DataFrame) -> Table:
@@ -146,6 +172,7 @@ def factor_rows(
     seed: int,
     *,
     gene_sets_given: bool = True,
+    agreement: Mapping[str, str] | None = None,
     n_genes: int = 12,
     n_sets: int = 3,
 ) -> tuple[FactorRow, ...]:
@@ -166,6 +193,7 @@ def factor_rows(
             FactorRow(
                 name=name,
                 n_genes=str(len(own)) if counted or own.empty else _NO_VALUE,
+                agreement=(agreement or {}).get(name, _NO_VALUE),
                 genes=tuple((str(g), _signed(v)) for g, v in _pairs(own.head(n_genes), "gene", "loading")),
                 n_more_genes=max(0, len(own) - n_genes) if counted else 0,
                 sets=tuple(_described(row) for _, row in sets.head(n_sets).iterrows()),

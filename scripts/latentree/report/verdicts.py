@@ -1,7 +1,7 @@
 """What may be said of a run, in sentences, computed from its tables.
 
 A sentence claims nothing that its numbers do not carry: a difference is one only beyond its
-uncertainty, agreement is no stability where every fit starts alike, and an MCC that a random rotation
+uncertainty, stability is agreement on other cells and never between seeds, and an MCC that a random rotation
 reaches is no disentanglement.
 """
 
@@ -16,6 +16,9 @@ from latentree.report.facts import n_test_cells
 from latentree.report.inputs import Inputs
 
 SIGNIFICANT = 0.05
+LEAST_SHARED = 0.71
+"""|correlation| below which two factors have less than half of their variance in common."""
+_STABILITY = "Stability"
 _REFERENCES = ("majority", "chance")
 _REPEATED = 0.995  # agreement beyond this is that of one fit repeated, not of independent ones
 
@@ -143,32 +146,126 @@ def _against_pca(best: Score, pca: Score, n_cells: int | None) -> Verdict:
 
 
 def stability_verdicts(stability: pd.DataFrame, config: Mapping[str, Any]) -> list[Verdict]:
-    """Agreement of factors between seeds, and for which models it means nothing."""
-    topic = "Seeds"
-    rows = stability[(stability["factor"].astype(str) == "all") & (stability["comparison"] == "seeds")]
-    rows = rows.dropna(subset="agreement")
-    if rows.empty:
-        return [
-            Verdict(topic, "Agreement between seeds is not known: it needs two seeds at least.", "caution")
-        ]
-    columns = zip(rows["model"], rows["n_factors"], rows["agreement"], strict=True)
-    listed = [(str(model), fit_name(model, k), float(agreement)) for model, k, agreement in columns]
-    levels = ", ".join(f"{name} {agreement:.2f}" for _, name, agreement in listed)
-    said = [Verdict(topic, f"Mean agreement of matched factors between seeds, |correlation|: {levels}.")]
-    models = dict.fromkeys(model for model, _, _ in listed)
-    same = [m for m in models if _starts_alike(m, config, [a for other, _, a in listed if other == m])]
+    """Which factors other cells give back, beside the references; then the seeds, which carry no claim."""
+    said = _other_cells(stability)
+    levels = agreements(stability, "seeds")
+    if not levels:
+        return [*said, Verdict(_STABILITY, "Agreement between seeds is not known: it needs two seeds.")]
+    text = f"Between seeds, on the same cells: {_listed(levels)}."
+    models = dict.fromkeys(model for model, _ in levels)
+    same = [m for m in models if _starts_alike(m, config, [a for (o, _), a in levels.items() if o == m])]
     if same:
-        text = (
-            f"Where the seed changes little or nothing, fits agree by construction: {', '.join(same)}. "
+        text += (
+            f" Where the seed changes little or nothing, fits agree by construction: {', '.join(same)}. "
             "Such agreement says nothing about other cells of the same tissue."
         )
-        said.append(Verdict(topic, text, "caution"))
+    return [*said, Verdict(_STABILITY, text, "caution" if same else "finding")]
+
+
+def agreements(stability: pd.DataFrame, comparison: str) -> dict[tuple[str, int], float]:
+    """Mean agreement by (model, n_factors), where it was measured."""
+    rows = stability[(stability["factor"].astype(str) == "all") & (stability["comparison"] == comparison)]
+    rows = rows.dropna(subset="agreement")
+    keys = zip(rows["model"].astype(str), rows["n_factors"].astype(int), strict=True)
+    return dict(zip(keys, rows["agreement"].astype(float), strict=True))
+
+
+def judged_by(stability: pd.DataFrame) -> Literal["halves", "resamples"] | None:
+    """The comparison on other cells that claims rest on: halves, which share no cell, where there are any."""
+    if agreements(stability, "halves"):
+        return "halves"
+    return "resamples" if agreements(stability, "resamples") else None
+
+
+def _other_cells(stability: pd.DataFrame) -> list[Verdict]:
+    comparison = judged_by(stability)
+    if comparison is None:
+        text = (
+            "Whether other cells would give the same factors is not known: no model was fitted to other "
+            "cells (config key downstream.stability)."
+        )
+        return [Verdict(_STABILITY, text, "caution")]
+    said = []
+    if comparison == "halves":
+        donors = " (whole donors)" if "whole donors" in _note(stability, "halves") else ""
+        text = f"Between fits on disjoint halves of the training cells{donors}"
+        text += ", mean |correlation| of matched factors on test cells"
+        said.append(Verdict(_STABILITY, f"{text}: {_listed(agreements(stability, 'halves'))}."))
+    if resamples := agreements(stability, "resamples"):
+        text = "Between fits on resampled cells, which have most cells in common"
+        said.append(Verdict(_STABILITY, f"{text}: {_listed(resamples)}."))
+    said += _against_varimax(stability, comparison)
+    weak = [
+        f"{fit_name(model, k)} {_names(factors[factors < LEAST_SHARED], len(factors))}"
+        for (model, k), factors in _factors(stability, comparison).items()
+        if not _is_reference(stability, model) and (factors < LEAST_SHARED).any()
+    ]
+    if weak:
+        text = (
+            f"Not to be interpreted, because other cells do not give them back (between {comparison} less "
+            f"than half of a factor's variance in common, agreement under {LEAST_SHARED:.2f}): "
+            f"{'; '.join(weak)}."
+        )
+        said.append(Verdict(_STABILITY, text, "caution"))
     return said
+
+
+def _against_varimax(stability: pd.DataFrame, comparison: str) -> list[Verdict]:
+    """Which models' factors come back better than varimax's, beyond two standard errors over factors."""
+    levels, factors = agreements(stability, comparison), _factors(stability, comparison)
+    better: list[str] = []
+    alike: list[str] = []
+    for (model, k), level in levels.items():
+        if model in ("varimax", "pca") or not {(model, k), ("varimax", k)} <= factors.keys():
+            continue
+        difference = level - levels[("varimax", k)]
+        spread = sum(
+            values.var(ddof=1) / len(values) for values in (factors[model, k], factors["varimax", k])
+        )
+        margin = 2 * float(np.sqrt(spread))
+        known = f"two standard errors {margin:.2f}" if np.isfinite(margin) else "uncertainty not known"
+        # a margin that is not known counts as not passed
+        (better if difference > margin else alike).append(f"{fit_name(model, k)} {difference:+.2f} ({known})")
+    said = []
+    if better:
+        said.append(f"Other cells give these factors back better than those of varimax: {', '.join(better)}.")
+    if alike:
+        said.append(f"No better than varimax, the rotation that needs no model: {', '.join(alike)}.")
+    return [Verdict(_STABILITY, text) for text in said]
+
+
+def _factors(stability: pd.DataFrame, comparison: str) -> dict[tuple[str, int], pd.Series]:
+    """Agreement of each factor, by its name, by (model, n_factors)."""
+    rows = stability[(stability["factor"].astype(str) != "all") & (stability["comparison"] == comparison)]
+    rows = rows.dropna(subset="agreement")
+    return {
+        (str(model), int(str(k))): mine.set_index("factor")["agreement"].astype(float)
+        for (model, k), mine in rows.groupby(["model", "n_factors"], sort=False)
+    }
+
+
+def _is_reference(stability: pd.DataFrame, model: str) -> bool:
+    """Whether a model is none of the config's and stands in the table for comparison."""
+    mine = stability.loc[stability["model"] == model, "reference_seed"]
+    return bool((mine.astype(str) == "none").all())
+
+
+def _note(stability: pd.DataFrame, comparison: str) -> str:
+    return " ".join(stability.loc[stability["comparison"] == comparison, "note"].astype(str).unique())
+
+
+def _names(weak: pd.Series, n_factors: int) -> str:
+    """The factors by name, or how many where they are many."""
+    return ", ".join(weak.index) if len(weak) <= 4 else f"{len(weak)} of {n_factors}"
+
+
+def _listed(levels: Mapping[tuple[str, int], float]) -> str:
+    return ", ".join(f"{fit_name(model, k)} {level:.2f}" for (model, k), level in levels.items())
 
 
 def _starts_alike(model: str, config: Mapping[str, Any], agreements: list[float]) -> bool:
     settings = config["models"].get(model) or {}
-    return model == "pca" or settings.get("start") == "varimax" or min(agreements) >= _REPEATED
+    return model == "pca" or settings.get("start", "random") != "random" or min(agreements) >= _REPEATED
 
 
 def enrichment_verdicts(inputs: Inputs, first_seed: int) -> list[Verdict]:
