@@ -32,7 +32,6 @@ STABILITY_COLUMNS = [
     "reference_seed",
     "note",
 ]
-REFERENCES = ("pca", "varimax")
 
 _log = logging.getLogger(__name__)
 
@@ -184,15 +183,16 @@ def reference_refits(
         for key, latents in _reference_latents(x, train, cells.get_indexer(judge), scaled, numbers).items():
             alive = np.ones(latents.shape[1], dtype=bool)
             scores.setdefault(key, {})[part] = CellScores(judge, latents, alive)
-    note = (
-        f"References: PCA and varimax, input {settings['input']}, gene_scaling {settings['gene_scaling']:g},"
-        " fitted to the same cells"
-    )
+    note = f"input {settings['input']}, gene_scaling {settings['gene_scaling']:g}, fitted to the same cells"
     return [
-        Refits(*key, parts.pop("full"), parts, "none", dict.fromkeys(("halves", "resamples"), note))
-        for key, parts in scores.items()
-        if key not in listed
+        Refits(model, k, parts.pop("full"), parts, "none", _both(f"{model} (reference): {note}"))
+        for (model, k), parts in scores.items()
+        if (model, k) not in listed
     ]
+
+
+def _both(note: str) -> dict[str, str]:
+    return dict.fromkeys(("halves", "resamples"), note)
 
 
 def _reference_latents(

@@ -190,15 +190,15 @@ def _other_cells(stability: pd.DataFrame) -> list[Verdict]:
         donors = " (whole donors)" if "whole donors" in _note(stability, "halves") else ""
         text = f"Between fits on disjoint halves of the training cells{donors}"
         text += ", mean |correlation| of matched factors on test cells"
-        said.append(Verdict(_STABILITY, f"{text}: {_listed(agreements(stability, 'halves'))}."))
-    if resamples := agreements(stability, "resamples"):
+        said.append(Verdict(_STABILITY, f"{text}: {_beside_references(stability, 'halves')}."))
+    if agreements(stability, "resamples"):
         text = "Between fits on resampled cells, which have most cells in common"
-        said.append(Verdict(_STABILITY, f"{text}: {_listed(resamples)}."))
+        said.append(Verdict(_STABILITY, f"{text}: {_beside_references(stability, 'resamples')}."))
     said += _against_varimax(stability, comparison)
     weak = [
         f"{fit_name(model, k)} {_names(factors[factors < LEAST_SHARED], len(factors))}"
         for (model, k), factors in _factors(stability, comparison).items()
-        if not _is_reference(stability, model) and (factors < LEAST_SHARED).any()
+        if not _is_reference(stability, (model, k)) and (factors < LEAST_SHARED).any()
     ]
     if weak:
         text = (
@@ -244,10 +244,10 @@ def _factors(stability: pd.DataFrame, comparison: str) -> dict[tuple[str, int], 
     }
 
 
-def _is_reference(stability: pd.DataFrame, model: str) -> bool:
-    """Whether a model is none of the config's and stands in the table for comparison."""
-    mine = stability.loc[stability["model"] == model, "reference_seed"]
-    return bool((mine.astype(str) == "none").all())
+def _is_reference(stability: pd.DataFrame, key: tuple[str, int]) -> bool:
+    """Whether a model with so many factors is none of the config's and stands there for comparison."""
+    mine = (stability["model"] == key[0]) & (stability["n_factors"] == key[1])
+    return bool((stability.loc[mine, "reference_seed"].astype(str) == "none").all())
 
 
 def _note(stability: pd.DataFrame, comparison: str) -> str:
@@ -257,6 +257,15 @@ def _note(stability: pd.DataFrame, comparison: str) -> str:
 def _names(weak: pd.Series, n_factors: int) -> str:
     """The factors by name, or how many where they are many."""
     return ", ".join(weak.index) if len(weak) <= 4 else f"{len(weak)} of {n_factors}"
+
+
+def _beside_references(stability: pd.DataFrame, comparison: str) -> str:
+    """Mean agreement of the config's models, then of the references."""
+    levels = agreements(stability, comparison)
+    references = {key: level for key, level in levels.items() if _is_reference(stability, key)}
+    models = {key: level for key, level in levels.items() if key not in references}
+    said = [_listed(models)] * bool(models) + [f"references {_listed(references)}"] * bool(references)
+    return "; ".join(said)
 
 
 def _listed(levels: Mapping[tuple[str, int], float]) -> str:
