@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from latentree import metrics, simulate
-    from latentree.api import Fit, fit, load, project
+    from latentree.api import Fit, fit, fit_stack, load, project
     from latentree.atlas import read_atlas
     from latentree.errors import InputError
     from latentree.tbr import fit_tbr
@@ -26,6 +26,7 @@ __all__ = [
     "Tree",
     "__version__",
     "fit",
+    "fit_stack",
     "fit_tbr",
     "load",
     "metrics",
@@ -40,6 +41,7 @@ _PUBLIC = {
     "InputError": ("latentree.errors", "InputError"),
     "Tree": ("latentree.tree", "Tree"),
     "fit": ("latentree.api", "fit"),
+    "fit_stack": ("latentree.api", "fit_stack"),
     "fit_tbr": ("latentree.tbr", "fit_tbr"),
     "load": ("latentree.api", "load"),
     "metrics": ("latentree.metrics", None),

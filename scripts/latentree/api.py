@@ -1,113 +1,31 @@
-"""Fit a model to an AnnData, save and load the fit, project other cells onto it.
-
-The only place where models meet AnnData.
-"""
+"""The only place where models meet AnnData: fit one, load one, project other cells onto one."""
 
 import hashlib
 import json
-import platform
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import anndata
 import numpy as np
-import pandas as pd
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 from threadpoolctl import threadpool_limits
 
-from latentree import __version__
 from latentree.checkpoints import Checkpoints
 from latentree.code_hash import code_hash
 from latentree.config import model_settings
-from latentree.errors import InputError, listed, whole_number
-from latentree.factors import Arrangement, TrainingMoments, alive, arrange, r2
-from latentree.files import atomic_path, read_json, write_json, write_table
-from latentree.model_input import projection_input, training_input
+from latentree.errors import InputError, whole_number
+from latentree.fitted import Asked, Fit, describe, load, package_versions, require_finite
+from latentree.model_input import TrainingInput, projection_input, training_input
 from latentree.models import model_class
-from latentree.models.base import FactorModel, FitReport, RunOptions, row_chunks
+from latentree.models.base import FitReport, RunOptions, row_chunks
 from latentree.provenance import peak_memory_mb
 from latentree.seeds import derive_seed
+from latentree.settings import FactorModelSettings
 from latentree.training import reproducible, resolve_device
 
-HISTORY_COLUMNS = ["epoch", "loss", "validation_loss", "learning_rate", "cpu_seconds", "wall_seconds"]
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A fitted model and what it says about the cells it was fitted on.
-
-    Parameters
-    ----------
-    factors
-        AnnData of cells x modelled genes without X: obsm["X_{model}"] float32 (n_cells, n_factors),
-        varm["{model}_loadings"] float32 (n_genes, n_factors), varm["{model}_inclusion"] where the model has
-        it, uns["latentree"] with the facts of each factor.
-    history
-        A row per epoch; empty for models without epochs.
-    summary
-        Held-out R^2, epochs, seconds, memory: what fit.json holds.
-    model
-        The fitted model; its own factors are in another order (see ``arrangement``).
-    arrangement
-        Order and direction of the factors as shown.
-    training_mean
-        (n_genes,) mean of the training cells, which stands for genes that other cells lack.
-    checkpoints
-        What the fit left for the case that it is stopped before it is saved; None: a fit that was loaded.
-    """
-
-    factors: anndata.AnnData
-    history: pd.DataFrame
-    summary: dict[str, Any]
-    model: FactorModel
-    arrangement: Arrangement
-    training_mean: np.ndarray
-    checkpoints: Checkpoints | None = None
-
-    def __repr__(self) -> str:
-        n_cells, n_genes = self.factors.shape
-        alive = int(self.factors.uns["latentree"]["factors"]["alive"].sum())
-        return (
-            f"Fit of {self.model.name}: {n_cells} cells x {n_genes} genes,"
-            f" {self.model.n_factors} factors ({alive} alive)"
-        )
-
-    @property
-    def latents(self) -> np.ndarray:
-        """(n_cells, n_factors) float32 posterior means of the cells of ``factors``."""
-        return self.factors.obsm[f"X_{self.model.name}"]
-
-    @property
-    def loadings(self) -> pd.DataFrame:
-        """Genes x factors."""
-        facts = self.factors.uns["latentree"]["factors"]
-        values = self.factors.varm[f"{self.model.name}_loadings"]
-        return pd.DataFrame(values, index=self.factors.var_names, columns=list(facts["factor"]))
-
-    def save(self, folder: str | Path) -> None:
-        """Write factors.h5ad, model.safetensors, fit.json and history.tsv, each whole or not at all.
-
-        The fit's checkpoint is deleted then.
-        """
-        folder = Path(folder)
-        state = {
-            **self.model.state(),
-            **self.arrangement.state(),
-            "training.mean": self.training_mean,
-        }
-        with atomic_path(folder / "model.safetensors") as temporary:
-            save_file({name: np.ascontiguousarray(value) for name, value in state.items()}, temporary)
-        write_table(self.history, folder / "history.tsv")
-        write_json(self.summary, folder / "fit.json")
-        with atomic_path(folder / "factors.h5ad") as temporary:
-            self.factors.write_h5ad(temporary)
-        if self.checkpoints is not None:
-            self.checkpoints.delete()
+__all__ = ["Fit", "fit", "fit_stack", "load", "project"]
 
 
 def fit(
@@ -162,15 +80,14 @@ def fit(
     checked = model_settings(model, settings)
     resolved = resolve_device(device)
     given = training_input(adata, seed)
+    asked = _asked(checked, n_factors, seed, given, atlas_sha256)
     fitted = model_class(model)(checked, n_factors)
-    data_hash = given.sha256()
-    settings_json = json.dumps(checked.model_dump(mode="json"), sort_keys=True)
     options = RunOptions(
         device=resolved,
         threads=threads,
         checkpoint=Path(checkpoint) if checkpoint is not None else None,
         checkpoint_key=_hash(
-            model, str(n_factors), str(seed), settings_json, data_hash, resolved, str(threads), _code_hash()
+            model, json.dumps(asdict(asked)), given.sha256(), resolved, str(threads), _code_hash()
         )
         if checkpoint is not None
         else "",
@@ -180,78 +97,92 @@ def fit(
     # two libraries with threads of their own: BLAS under numpy and scikit-learn, and torch
     with threadpool_limits(threads), reproducible(threads):
         report = fitted.fit(given.data, derive_seed(seed, model, n_factors), options)
-        arrangement, shares = arrange(fitted, given.data)
-        own_latents = fitted.transform(given.data.x)
-        training = TrainingMoments.of(given.data)
-        scores = {
-            split: r2(fitted, given.data.x, own_latents, given.rows(split), training)
-            for split in given.splits
-        }
-    _require_finite(own_latents, model)
-    facts = {
-        "model": model,
-        "settings_json": settings_json,
-        "seed": seed,
-        "versions_json": json.dumps(_versions(), sort_keys=True),
-        "atlas_sha256": atlas_sha256 or data_hash,
-        "scale": given.scale,
-    }
-    factors = _factors_anndata(given.obs, given.genes, fitted, own_latents, arrangement, shares, facts)
-    summary = {
-        "model": model,
-        "n_factors": n_factors,
-        "seed": seed,
-        "settings": json.loads(settings_json),
-        "versions": _versions(),
-        "atlas_sha256": facts["atlas_sha256"],
-        "scale": given.scale,
-        "n_cells": {split: len(given.rows(split)) for split in given.splits},
-        "n_genes": len(given.genes),
-        "alive_factors": int(factors.uns["latentree"]["factors"]["alive"].sum()),
-        "r2": {split: plain for split, (plain, _) in scores.items()},
-        "r2_scaled": {split: scaled for split, (_, scaled) in scores.items()},
-        **_run_facts(report, options, wall, cpu),
-    }
-    history = pd.DataFrame(report.history) if report.history else pd.DataFrame(columns=HISTORY_COLUMNS)
-    checkpoints = Checkpoints(options.checkpoint, options.checkpoint_key)
-    return Fit(factors, history, summary, fitted, arrangement, training.mean, checkpoints)
+        checkpoints = Checkpoints(options.checkpoint, options.checkpoint_key)
+        described = describe(fitted, report, given, asked, checkpoints)
+    described.summary.update(_run_facts(report, options, wall, cpu))
+    return described
 
 
-def load(folder: str | Path) -> Fit:
-    """A fit as it was saved; the data it was fitted on are not needed.
+def fit_stack(
+    adatas: Sequence[anndata.AnnData],
+    model: str = "sparse_vae",
+    n_factors: int = 10,
+    seeds: Sequence[int] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    device: str = "auto",
+    threads: int = 1,
+    progress: bool = False,
+) -> list[Fit]:
+    """Fit one small model to each of many data sets (or seeds) at once, as one batched model.
+
+    It pays where a step of a single fit takes less than about two milliseconds (a few dozen genes): there
+    most of the time is overhead, which the fits of a stack share. They must have the same numbers of genes
+    and of training and validation cells. Settings that are left open may be decided differently for
+    different data; fits of the same decisions then run together. Batches and noise are drawn for the stack
+    as a whole, so a fit in a stack is not bit for bit the fit alone.
+
+    Parameters
+    ----------
+    adatas
+        As in :func:`fit`, one per fit; the same one several times for several seeds.
+    model
+        "sparse_vae", the only model that can be stacked.
+    seeds
+        One per fit; None: 0 for all.
+    n_factors, settings, device, threads, progress
+        As in :func:`fit`.
+
+    Returns
+    -------
+    Fits in the order of ``adatas``; their history and seconds are means over the stack.
 
     Raises
     ------
     InputError
-        A file of the fit is missing or damaged.
+        As :func:`fit`; or the data sets differ in size.
     """
-    folder = Path(folder)
-    for name in ("factors.h5ad", "model.safetensors", "fit.json", "history.tsv"):
-        if not (folder / name).is_file():
-            raise InputError(folder, f"has no {name}, so it is no saved fit", "Give the folder of Fit.save")
-    summary = _read_summary(folder / "fit.json")
-    settings = model_settings(summary["model"], summary["settings"])
-    try:
-        state = load_file(folder / "model.safetensors")
-        factors = anndata.read_h5ad(folder / "factors.h5ad")
-        model = model_class(summary["model"]).from_state(settings, summary["n_factors"], state)
-    except (SafetensorError, OSError, KeyError) as error:
-        raise InputError(folder, f"a file is damaged ({error})", "Fit the model again") from error
-    history = pd.read_csv(folder / "history.tsv", sep="\t")
-    return Fit(factors, history, summary, model, Arrangement.from_state(state), state["training.mean"])
-
-
-def _read_summary(file: Path) -> dict[str, Any]:
-    """What fit.json holds, where it holds what :func:`load` needs."""
-    summary = read_json(file)
-    needed = {"model": str, "n_factors": int, "settings": dict}
-    found = summary if isinstance(summary, dict) else {}
-    lacking = [key for key, kind in needed.items() if not isinstance(found.get(key), kind)]
-    if lacking:
+    if model != "sparse_vae":
+        raise InputError("model", f"{model!r} cannot be stacked", "Use sparse_vae, or fit one by one")
+    seeds = [0] * len(adatas) if seeds is None else list(seeds)
+    if len(seeds) != len(adatas) or not adatas:
         raise InputError(
-            file, f"says nothing usable about {listed(lacking)}, so it is of no fit", "Fit the model again"
+            "seeds",
+            f"{len(seeds)} seeds were given for {len(adatas)} data sets",
+            "Give one seed per data set",
         )
-    return found
+    checked = model_settings(model, settings)
+    given = [training_input(adata, seed) for adata, seed in zip(adatas, seeds, strict=True)]
+    sizes = {(one.data.x.shape[1], len(one.data.train), len(one.data.validation)) for one in given}
+    if len(sizes) > 1:
+        raise InputError(
+            "adatas",
+            f"differ in their numbers of genes, training and validation cells: {sorted(sizes)}",
+            "Stack data sets of the same size",
+        )
+    options = RunOptions(device=resolve_device(device), threads=threads, progress=progress)
+    wall, cpu = time.perf_counter(), time.process_time()
+    with threadpool_limits(threads), reproducible(threads):
+        from latentree.models.sparse_vae import SparseVAEModel, fit_stack
+
+        models = [SparseVAEModel(checked, n_factors) for _ in given]
+        stack_seeds = [derive_seed(seed, model, n_factors) for seed in seeds]
+        reports = fit_stack(models, [one.data for one in given], stack_seeds, options)
+        fits = [
+            describe(one, report, its, _asked(checked, n_factors, seed, its, None), Checkpoints(None, ""))
+            for one, report, its, seed in zip(models, reports, given, seeds, strict=True)
+        ]
+    for one, report in zip(fits, reports, strict=True):
+        facts = _run_facts(report, options, wall, cpu)
+        shared = {key: facts[key] / len(fits) for key in ("cpu_seconds", "wall_seconds")}
+        one.summary.update({**facts, **shared, "fits_in_stack": len(fits)})
+    return fits
+
+
+def _asked(
+    settings: FactorModelSettings, n_factors: int, seed: int, given: TrainingInput, atlas_sha256: str | None
+) -> Asked:
+    return Asked(n_factors, seed, settings.model_dump(mode="json"), atlas_sha256 or given.sha256())
 
 
 def project(fit: Fit, adata: anndata.AnnData, *, threads: int = 1) -> anndata.AnnData:
@@ -287,44 +218,13 @@ def project(fit: Fit, adata: anndata.AnnData, *, threads: int = 1) -> anndata.An
     with threadpool_limits(threads), reproducible(threads):
         for rows in row_chunks(adata.n_obs, len(given.mean)):
             own_latents[rows] = fit.model.transform(given.dense(rows))
-    _require_finite(own_latents, fit.model.name)
+    require_finite(own_latents, fit.model.name)
     projected = anndata.AnnData(obs=adata.obs.copy(), var=fit.factors.var.copy())
     projected.obsm[f"X_{fit.model.name}"] = fit.arrangement.apply(own_latents)
     for key, values in fit.factors.varm.items():
         projected.varm[key] = np.array(values)
     projected.uns["latentree"] = {**facts, "projection": given.facts()}
     return projected
-
-
-def _factors_anndata(
-    obs: pd.DataFrame,
-    genes: pd.Index,
-    model: FactorModel,
-    own_latents: np.ndarray,
-    arrangement: Arrangement,
-    shares: np.ndarray,
-    facts: dict[str, Any],
-) -> anndata.AnnData:
-    """The contract with the rest of the field (docs/outputs.md)."""
-    factors = anndata.AnnData(obs=obs, var=pd.DataFrame(index=genes))
-    loadings = arrangement.apply(model.loadings())
-    factors.obsm[f"X_{model.name}"] = arrangement.apply(own_latents)
-    factors.varm[f"{model.name}_loadings"] = loadings
-    inclusion = model.inclusion()
-    if inclusion is not None:
-        factors.varm[f"{model.name}_inclusion"] = arrangement.reorder(inclusion)
-    table = pd.DataFrame(
-        {
-            "factor": [f"f{place}" for place in range(1, model.n_factors + 1)],
-            "n_active_genes": (loadings != 0).sum(axis=0).astype(np.int64),
-            "variance_share": shares,
-            "alive": alive(loadings, shares),
-            "flipped": arrangement.sign < 0,
-        },
-        index=[str(place) for place in range(model.n_factors)],
-    )
-    factors.uns["latentree"] = {**facts, "factors": table}
-    return factors
 
 
 def _run_facts(report: FitReport, options: RunOptions, wall: float, cpu: float) -> dict[str, Any]:
@@ -344,29 +244,10 @@ def _run_facts(report: FitReport, options: RunOptions, wall: float, cpu: float) 
     }
 
 
-def _require_finite(latents: np.ndarray, model: str) -> None:
-    n_broken = int((~np.isfinite(latents).all(axis=1)).sum())
-    if n_broken:
-        raise InputError(
-            f"model {model}",
-            f"the latents of {n_broken} of {len(latents)} cells are not finite",
-            "Look for outliers in X, or lower learning_rate",
-        )
-
-
-def _versions() -> dict[str, str]:
-    packages = ("torch", "numpy", "scipy", "scikit-learn")
-    return {
-        "latentree": __version__,
-        "python": platform.python_version(),
-        **{name: version(name) for name in packages},
-    }
-
-
 def _code_hash() -> str:
     """Hash of the code and packages that decide what a fit's parameters become."""
     here = Path(__file__).resolve()
-    return _hash(code_hash(here, here.parents[1]), json.dumps(_versions()))
+    return _hash(code_hash(here, here.parents[1]), json.dumps(package_versions()))
 
 
 def _hash(*parts: str) -> str:

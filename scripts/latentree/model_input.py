@@ -11,7 +11,7 @@ import pandas as pd
 from scipy import sparse
 
 from latentree.errors import InputError, listed
-from latentree.models.base import Matrix, TrainingData
+from latentree.models.base import Counts, Matrix, TrainingData
 from latentree.seeds import derive_seed
 from latentree.splits import SPLITS
 
@@ -60,6 +60,9 @@ class TrainingInput:
         x = self.data.x
         for array in [x] if isinstance(x, np.ndarray) else [x.data, x.indices, x.indptr]:
             digest.update(np.ascontiguousarray(array).data)
+        if self.data.counts is not None:
+            # their values are those of x, given the libraries
+            digest.update(np.ascontiguousarray(self.data.counts.library).data)
         for names in (self.genes, self.obs.index, self.obs["split"]):
             digest.update("\x1f".join(str(name) for name in names).encode())
         return digest.hexdigest()
@@ -87,9 +90,8 @@ def training_input(adata: anndata.AnnData, seed: int) -> TrainingInput:
     obs["split"] = _split(adata, seed)
     train = np.flatnonzero(obs["split"].to_numpy() == "train")
     validation = np.flatnonzero(obs["split"].to_numpy() == "validation")
-    return TrainingInput(
-        TrainingData(x, train, validation), obs, adata.var_names[modelled], _scale(adata) or "as_given"
-    )
+    data = TrainingData(x, train, validation, _counts(adata, modelled))
+    return TrainingInput(data, obs, adata.var_names[modelled], _scale(adata) or "as_given")
 
 
 @dataclass(frozen=True)
@@ -245,6 +247,28 @@ def _matrix(adata: anndata.AnnData, columns: np.ndarray) -> Matrix:
             "adata.X", f"{n_broken} values are NaN or infinite", "Remove these cells or genes, or impute"
         )
     return x
+
+
+def _counts(adata: anndata.AnnData, columns: np.ndarray) -> Counts | None:
+    """The counts that ``read_atlas`` found behind X; None where it found none, or did not make X."""
+    if _scale(adata) != "log1p_cp10k" or "counts" not in adata.layers or "library_size" not in adata.obs:
+        return None
+    layer = adata.layers["counts"]
+    if not np.array_equal(columns, np.arange(adata.n_vars)):
+        layer = layer[:, columns]
+    if sparse.issparse(layer):
+        layer = sparse.csr_matrix(layer, dtype=np.float32)
+    else:
+        layer = np.ascontiguousarray(layer, dtype=np.float32)
+    library = adata.obs["library_size"].to_numpy(dtype=np.float64)
+    n_empty = int((~(library > 0)).sum())
+    if n_empty:
+        raise InputError(
+            'adata.obs["library_size"]',
+            f"is not above 0 for {n_empty} of {len(library)} cells",
+            "Drop these cells, or give their total counts",
+        )
+    return Counts(layer, library)
 
 
 def _split(adata: anndata.AnnData, seed: int) -> pd.Categorical:

@@ -27,6 +27,13 @@ METRICS_COLUMNS = ["atlas", *_FIT_COLUMNS, "metric", "split", "value"]
 GENES_COLUMNS = [*_FIT_COLUMNS, "factor", "gene", "loading", "inclusion"]
 ENRICHMENT_COLUMNS = [*_FIT_COLUMNS, *_ORA_COLUMNS]
 REFERENCE_MODELS = ("pca", "nmf")
+# what a fit says about itself (fit.json) that is a number of its own, and the cells it was measured on
+_DIAGNOSTICS = {
+    "genes_without_factor": "none",
+    "anchored_factors": "none",
+    "covariance_ratio": "none",
+    "curve_gain": "validation",
+}
 
 _log = logging.getLogger(__name__)
 
@@ -268,6 +275,10 @@ def _scores(fit: LoadedFit) -> Iterator[tuple[str, str, float]]:
     if live.shape[1]:
         yield "hoyer", "none", metrics.hoyer(live)
         yield "active_genes", "none", float(metrics.active_gene_counts(live).mean())
+    diagnostics = fit.summary.get("diagnostics") or {}
+    for metric, split in _DIAGNOSTICS.items():
+        if diagnostics.get(metric) is not None:
+            yield metric, split, float(diagnostics[metric])
 
 
 def _guesses(fit: LoadedFit) -> Iterator[tuple[str, str, float]]:

@@ -153,6 +153,9 @@ _SPARSE_VAE_RECIPES: dict[str, dict[str, Any]] = {
     "robust": {},
     # Moran et al.: hyper-parameters of run_zeisel, objective scaled as the paper writes it
     "paper": {
+        "likelihood": "gaussian",
+        "input": "log",
+        "decoder": "mlp",
         "standardise": False,
         "residual": False,
         "prior": "identity",
@@ -176,23 +179,47 @@ _SPARSE_VAE_RECIPES: dict[str, dict[str, Any]] = {
 
 
 class SparseVAESettings(TorchModelSettings):
-    """Sparse VAE (Moran, Sridhar, Wang, Blei 2022); the fields' defaults are ``recipe: robust``."""
+    """Sparse VAE (Moran, Sridhar, Wang, Blei 2022); the fields' defaults are ``recipe: robust``.
+
+    What is "auto" or null is decided by each fit from its data; the fit says how (``resolved`` in fit.json).
+    """
 
     recipe: Literal["robust", "paper"] = Field(
         "robust", description="preset of all other keys; a key that is given beside it wins"
+    )
+    likelihood: Literal["auto", "nb", "gaussian"] = Field(
+        "auto",
+        description="nb: negative binomial on counts, log link; gaussian: normal on the input's values; auto:"
+        " nb where the atlas has counts",
+    )
+    input: Literal["auto", "log", "sqrt"] = Field(  # type: ignore[assignment]
+        "auto",
+        description="values that start and encoder see: as in atlas X (log), or square roots of the scaled"
+        " counts; auto: sqrt for nb, else log",
     )
     gene_scaling: float = Field(
         0.5, ge=0, le=1, description="as in every model; what the start and the encoder see"
     )
     standardise: bool = Field(
-        True, description="likelihood, W and penalties see genes in units of their sd, whatever gene_scaling"
+        True, description="gaussian: likelihood, W and penalties see genes in units of their sd"
     )
-    decoder: Literal["mlp", "linear"] = Field("mlp", description="mlp: the paper's shared network")
+    decoder: Literal["auto", "mlp", "linear", "additive"] = Field(
+        "auto",
+        description="mlp: the paper's shared network; additive: a curve of each factor, no interactions;"
+        " auto: linear for nb, else mlp",
+    )
     residual: bool = Field(True, description="mlp beside a linear path, its heads starting at zero")
+    n_hinges: int = Field(3, ge=1, description="kinks of each curve of the additive decoder")
     prior: Literal["learned", "identity"] = Field("learned", description="z ~ N(0, C), or N(0, I)")
-    start: Literal["varimax", "random"] = Field("varimax", description="where W and the encoder start")
-    encoder_mean: Literal["linear", "mlp"] = Field(
-        "linear", description="posterior mean: the start's factor scores, mixed; mlp: and a network"
+    start: Literal["auto", "varimax", "anchors", "random"] = Field(
+        "auto",
+        description="where W and the encoder start: rotated principal components, genes that move together,"
+        " random weights; auto: varimax or anchors, whichever gives held-out cells back better",
+    )
+    encoder_mean: Literal["auto", "linear", "mlp"] = Field(
+        "auto",
+        description="posterior mean: the start's factor scores, mixed; mlp: and a network; auto: mlp where"
+        " curves explain held-out cells far better than lines",
     )
     mixing_penalty: float = Field(
         0.3, ge=0, description="weight of the squared distance of the scores' mixing from none"
@@ -200,7 +227,7 @@ class SparseVAESettings(TorchModelSettings):
     hidden_decoder: int = Field(16, ge=1, description="hidden units of the shared decoder")
     hidden_encoder: int = Field(50, ge=1, description="hidden units of the encoder")
     lambda0: float = Field(0.4, gt=0, description="spike's rate")
-    lambda1: float = Field(0.1, gt=0, description="slab's rate")
+    lambda1: float | None = Field(None, gt=0, description="slab's rate; null: 0.1, with nb 0.03")
     penalty_unit: Literal["cell", "objective"] = Field(
         "cell", description="cell: rates are per cell, so N times these; objective: rates of the log prior"
     )
@@ -208,7 +235,15 @@ class SparseVAESettings(TorchModelSettings):
     proximal: bool = Field(True, description="soft-threshold steps with exact zeros")
     refit_fraction: float = Field(0.2, ge=0, lt=1, description="last epochs without penalty, support frozen")
     decoder_ridge: float = Field(0.3, ge=0, description="weight of the squared heads of the mlp")
-    max_epochs: int = Field(60, ge=1, description="passes over the training cells at most")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of the mlp decoder's large products; bfloat16 gains where hardware has it"
+    )
+    max_epochs: int | None = Field(  # type: ignore[assignment]
+        None, ge=1, description="passes over the training cells at most; null: 60, or more for few cells"
+    )
+    batch_size: int | None = Field(  # type: ignore[assignment]
+        None, ge=1, description="cells per step; null: 256, or fewer for few cells"
+    )
     patience: int | None = Field(None, ge=1, description="null: the schedule runs to its end")
 
     @model_validator(mode="before")
@@ -222,14 +257,10 @@ class SparseVAESettings(TorchModelSettings):
         return {**preset, **values}
 
     @model_validator(mode="after")
-    def _the_mean_comes_from_somewhere(self) -> "SparseVAESettings":
+    def _keys_go_together(self) -> "SparseVAESettings":
         if self.encoder_mean == "linear" and self.start == "random":
             raise ValueError("start: random has no factor scores to mix: set encoder_mean: mlp beside it")
-        return self
-
-    @model_validator(mode="after")
-    def _spike_is_sharper_than_slab(self) -> "SparseVAESettings":
-        if self.lambda0 < self.lambda1:
+        if self.lambda1 is not None and self.lambda0 < self.lambda1:
             raise ValueError(f"lambda0 ({self.lambda0:g}) must not be below lambda1 ({self.lambda1:g})")
         return self
 

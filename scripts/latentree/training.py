@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from latentree.batches import Batch, Batches, StackedBatches
 from latentree.checkpoints import Checkpoints, Tensors
 from latentree.errors import InputError
-from latentree.models.base import FitReport, InputScaling, RunOptions, TrainingData, row_chunks
+from latentree.models.base import FitReport, RunOptions
 from latentree.seeds import derive_seed
 from latentree.settings import TorchModelSettings
 
@@ -29,7 +29,7 @@ class NonFiniteLossError(InputError):
 
 
 class TorchModule(nn.Module, ABC):
-    """A model as the fit loop sees it. Scaled values in (n_cells, n_genes), latents (n_cells, n_factors).
+    """A model as the fit loop sees it. Batches of cells in, latents (n_cells, n_factors).
 
     All state that a resumed fit needs is a parameter or a registered buffer. Random numbers come from the
     generator that is handed in, never from torch's global one (so no ``nn.Dropout``).
@@ -39,20 +39,29 @@ class TorchModule(nn.Module, ABC):
     """Share of the epochs after which the objective has its final form (warm-ups are over). Earlier epochs
     minimise something else than the validation loss, so none of them counts as the best."""
 
-    @abstractmethod
-    def loss_parts(self, x: Tensor, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
-        """The loss of a batch by its parts: scalars per cell (means over the batch) whose sum is minimised.
+    reads_values: bool = True
+    reads_counts: bool = False
+    """What a step looks at, so that batches hold nothing else."""
 
-        ``progress`` is the share of all steps that are done, in [0, 1).
+    def cell_features(self, x: Tensor) -> Tensor | None:
+        """What of scaled cells (n_cells, n_genes) stays the same in all steps, (n_cells, n_features)."""
+        return None
+
+    @abstractmethod
+    def loss_parts(self, batch: Batch, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
+        """The loss of a batch by its parts, per cell (means over the batch), whose sum is minimised.
+
+        Scalars, or (n_fits,) where the module holds several fits. ``progress`` is the share of all steps
+        that are done, in [0, 1).
         """
 
     @abstractmethod
-    def validation_parts(self, x: Tensor) -> dict[str, Tensor]:
+    def validation_parts(self, batch: Batch) -> dict[str, Tensor]:
         """Deterministic loss per cell at the posterior mean, the same function in every epoch."""
 
     @abstractmethod
     def encode_mean(self, x: Tensor) -> Tensor:
-        """Posterior means of the latents."""
+        """Posterior means of the latents of scaled values (n_cells, n_genes)."""
 
     @abstractmethod
     def decode_mean(self, z: Tensor) -> Tensor:
@@ -75,13 +84,15 @@ class TorchModule(nn.Module, ABC):
 
 def train(
     module: TorchModule,
-    data: TrainingData,
-    scaling: InputScaling,
+    batches: Batches | StackedBatches,
     settings: TorchModelSettings,
     seed: int,
     options: RunOptions,
 ) -> FitReport:
-    """Fit ``module`` on ``data.train`` with Adam; it ends in evaluation mode on ``options.device``.
+    """Fit ``module`` on training cells with Adam; it ends in evaluation mode on ``options.device``.
+
+    A module of several fits takes :class:`StackedBatches`; its history holds means over the fits, and one
+    fit that diverges ends all.
 
     With ``patience`` and validation cells, the weights of the epoch with the lowest validation loss are
     kept and the fit stops once that many epochs brought no better one; otherwise the last weights are kept.
@@ -100,7 +111,7 @@ def train(
     """
     checkpoints = Checkpoints(options.checkpoint, options.checkpoint_key)
     with checkpoints.locked(), reproducible(options.threads):
-        loop = _Loop(module, _Batches(data, scaling, options.device), settings, seed, options)
+        loop = _Loop(module, batches, settings, seed, options)
         return loop.run(checkpoints)
 
 
@@ -152,31 +163,13 @@ def _deterministic_cuda() -> Iterator[None]:
         torch.use_deterministic_algorithms(deterministic_before, warn_only=warn_before)
 
 
-class _Batches:
-    """Scaled dense batches on the device from the rows of a matrix that stays sparse if it is."""
-
-    def __init__(self, data: TrainingData, scaling: InputScaling, device: str) -> None:
-        self.train, self.validation = data.train, data.validation
-        self._values = scaling.values(data.x)
-        self._scaling = scaling
-        self._device = torch.device(device)
-
-    def rows(self, indices: np.ndarray) -> Tensor:
-        return torch.from_numpy(self._scaling.standardise(self._values[indices])).to(self._device)
-
-    def validation_chunks(self) -> Iterator[tuple[int, Tensor]]:
-        for rows in row_chunks(len(self.validation), self._values.shape[1]):
-            indices = self.validation[rows]
-            yield len(indices), self.rows(indices)
-
-
 class _Loop:
     """The state of one fit between its epochs: everything here that changes is in the checkpoint."""
 
     def __init__(
         self,
         module: TorchModule,
-        batches: _Batches,
+        batches: Batches | StackedBatches,
         settings: TorchModelSettings,
         seed: int,
         options: RunOptions,
@@ -187,12 +180,12 @@ class _Loop:
         self.options = options
         self.generator = torch.Generator().manual_seed(derive_seed(seed, "training"))
         groups = [{"lr_scale": 1.0, **group} for group in module.parameter_groups()]
-        self.optimizer = torch.optim.Adam(groups, lr=settings.learning_rate)
+        self.optimizer = torch.optim.Adam(groups, lr=settings.learning_rate, fused=True)
         self.history: list[dict[str, float]] = []
         self.best_epoch = 0
         self.best_loss = math.inf
         self.best_state: Tensors = {}
-        self.stops_early = settings.patience is not None and len(batches.validation) > 0
+        self.stops_early = settings.patience is not None and batches.n_validation > 0
 
     def run(self, checkpoints: Checkpoints) -> FitReport:
         resumed = self._resume(checkpoints)
@@ -219,18 +212,16 @@ class _Loop:
         wall, cpu = time.perf_counter(), time.process_time()
         self.module.train()
         self.module.on_epoch_start(epoch / self.settings.max_epochs)
-        n_train, size = len(self.batches.train), self.settings.batch_size
-        order = self.batches.train[torch.randperm(n_train, generator=self.generator).numpy()]
-        starts = range(0, n_train, size)
+        size = self.settings.batch_size
+        n_steps = self.batches.n_steps(size)
         sums: dict[str, float] = {}
         learning_rate = 0.0
-        for step, start in enumerate(starts):
-            done = (epoch + step / len(starts)) / self.settings.max_epochs
+        for step, (n_cells, batch) in enumerate(self.batches.epoch(self.generator, size)):
+            done = (epoch + step / n_steps) / self.settings.max_epochs
             learning_rate = self.settings.learning_rate * self.module.learning_rate_factor(done)
-            rows = order[start : start + size]
-            for name, value in self._step(rows, learning_rate, done, epoch).items():
-                sums[name] = sums.get(name, 0.0) + value * len(rows)
-        parts = {name: value / n_train for name, value in sums.items()}
+            for name, value in self._step(batch, learning_rate, done, epoch).items():
+                sums[name] = sums.get(name, 0.0) + value * n_cells
+        parts = {name: value / self.batches.n_train for name, value in sums.items()}
         return {
             "epoch": epoch + 1,
             **parts,
@@ -241,12 +232,12 @@ class _Loop:
             "wall_seconds": time.perf_counter() - wall,
         }
 
-    def _step(self, rows: np.ndarray, learning_rate: float, done: float, epoch: int) -> dict[str, float]:
+    def _step(self, batch: Batch, learning_rate: float, done: float, epoch: int) -> dict[str, float]:
         """One step of Adam; the parts of the loss as numbers."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate * group["lr_scale"]
         self.optimizer.zero_grad(set_to_none=True)
-        parts = self.module.loss_parts(self.batches.rows(rows), self.generator, done)
+        parts = self.module.loss_parts(batch, self.generator, done)
         numbers = _numbers(parts)
         self._require_finite(numbers, epoch)
         torch.stack(list(parts.values())).sum().backward()
@@ -257,15 +248,15 @@ class _Loop:
 
     @torch.no_grad()
     def _validation_loss(self, epoch: int) -> float:
-        if not len(self.batches.validation):
+        if not self.batches.n_validation:
             return math.nan
         self.module.eval()
         total = 0.0
-        for n_cells, x in self.batches.validation_chunks():
-            numbers = _numbers(self.module.validation_parts(x))
+        for n_cells, batch in self.batches.validation():
+            numbers = _numbers(self.module.validation_parts(batch))
             self._require_finite({f"validation {name}": value for name, value in numbers.items()}, epoch)
             total += n_cells * sum(numbers.values())
-        return total / len(self.batches.validation)
+        return total / self.batches.n_validation
 
     def _require_finite(self, numbers: dict[str, float], epoch: int) -> None:
         broken = [name for name, value in numbers.items() if not math.isfinite(value)]
@@ -358,7 +349,7 @@ def _on_terminal() -> bool:
 
 def _numbers(parts: dict[str, Tensor]) -> dict[str, float]:
     """The parts of a loss as numbers, in one transfer from the device."""
-    values = torch.stack([part.detach() for part in parts.values()]).tolist()
+    values = torch.stack([part.detach().mean() for part in parts.values()]).tolist()
     return dict(zip(parts, values, strict=True))
 
 

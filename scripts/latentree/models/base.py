@@ -14,6 +14,7 @@ from scipy import sparse
 from sklearn.utils.sparsefuncs import mean_variance_axis
 
 from latentree.errors import InputError
+from latentree.models.identifiability import Diagnostics
 from latentree.settings import FactorModelSettings
 
 Matrix: TypeAlias = sparse.csr_matrix | np.ndarray
@@ -21,6 +22,22 @@ Matrix: TypeAlias = sparse.csr_matrix | np.ndarray
 
 CHUNK_VALUES = 4_000_000
 """Values of a dense chunk at most (16 MB of float32), so that memory does not grow with the atlas."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Counts of the same cells and genes as x.
+
+    Parameters
+    ----------
+    values
+        (n_cells, n_genes) float32 holding whole numbers, CSR or dense.
+    library
+        (n_cells,) float64 total count of each cell over its whole library, above 0.
+    """
+
+    values: Matrix
+    library: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -35,11 +52,19 @@ class TrainingData:
         (n_train,) int64 rows that parameters are fitted on.
     validation
         (n_validation,) int64 rows that decide when to stop; may be empty.
+    counts
+        The counts behind x, where x is log1p of counts per 10k and they are known.
     """
 
     x: Matrix
     train: np.ndarray
     validation: np.ndarray
+    counts: Counts | None = None
+
+    def spread(self, n_cells: int) -> np.ndarray:
+        """At most ``n_cells`` training rows, evenly spaced: atlases often come sorted by type."""
+        n_taken = min(len(self.train), n_cells)
+        return self.train[np.linspace(0, len(self.train) - 1, n_taken).round().astype(np.int64)]
 
 
 @dataclass(frozen=True)
@@ -244,6 +269,10 @@ class FactorModel(ABC):
 
     def inclusion(self) -> np.ndarray | None:
         """(n_genes, n_factors) float32 in [0, 1]: probability that a gene uses a factor, where known."""
+        return None
+
+    def diagnostics(self) -> Diagnostics | None:
+        """How far the fit can be trusted to be the only one of its kind, where the model knows."""
         return None
 
     @abstractmethod

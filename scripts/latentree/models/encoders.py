@@ -3,24 +3,26 @@
 import torch
 from torch import Tensor, nn
 
-from latentree.models.layers import linear
+from latentree.models.layers import StackedLinear
 
 
 class ScoreEncoder(nn.Module):
-    """q(z | x) = N(x @ scores @ mixing + network mean, diag exp(network log-variance)).
+    """q(z | x) = N(x @ scores @ mixing [+ network mean], diag exp(network log-variance)).
 
     The scores stay as they were given; what is learned is how they mix. So the factors can become
     correlated, which no rotation allows, and the span of the latents is still that of the scores: with a
     few thousand cells, a matrix of genes x factors that moves freely over-fits (measured on zheng2017).
+    All tensors carry a leading axis of fits.
 
     Parameters
     ----------
-    n_genes, n_factors, n_hidden
+    n_fits, n_genes, n_factors, n_hidden
         Sizes; the network has two hidden layers (Moran et al. 2022).
     has_scores
         The first term is there. The network's outputs then start at zero mean and a constant variance.
     network_mean
-        The second term is there. Without it the network gives the variance alone.
+        The second term is there, and the network sees the genes. Without it the network gives the variance
+        alone and sees the scores, of which a cell's step then needs nothing else.
     generator
         Source of the starting parameters.
     """
@@ -29,6 +31,7 @@ class ScoreEncoder(nn.Module):
 
     def __init__(
         self,
+        n_fits: int,
         n_genes: int,
         n_factors: int,
         n_hidden: int,
@@ -37,37 +40,54 @@ class ScoreEncoder(nn.Module):
         generator: torch.Generator,
     ) -> None:
         super().__init__()
-        self.hidden1 = linear(n_genes, n_hidden, generator)
-        self.hidden2 = linear(n_hidden, n_hidden, generator)
-        self.log_variance = linear(n_hidden, n_factors, generator)
-        self.mean = linear(n_hidden, n_factors, generator) if network_mean else None
+        self.sees_genes = network_mean
+        self.hidden1 = StackedLinear(n_fits, n_genes if network_mean else n_factors, n_hidden, generator)
+        self.hidden2 = StackedLinear(n_fits, n_hidden, n_hidden, generator)
+        self.log_variance = StackedLinear(n_fits, n_hidden, n_factors, generator)
+        self.mean = StackedLinear(n_fits, n_hidden, n_factors, generator) if network_mean else None
         self.mixing: nn.Parameter | None = None
         if has_scores:
-            self.mixing = nn.Parameter(torch.eye(n_factors))
-            self.register_buffer("scores", torch.zeros(n_genes, n_factors))
+            self.mixing = nn.Parameter(torch.eye(n_factors).repeat(n_fits, 1, 1))
+            self.register_buffer("scores", torch.zeros(n_fits, n_genes, n_factors))
             nn.init.zeros_(self.log_variance.weight)
             if self.mean is not None:
-                nn.init.zeros_(self.mean.weight)
-                nn.init.zeros_(self.mean.bias)
+                for parameter in self.mean.parameters():
+                    nn.init.zeros_(parameter)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Posterior mean and log-variance, (n_cells, n_factors) each, of cells (n_cells, n_genes)."""
-        hidden = torch.relu(self.hidden2(torch.relu(self.hidden1(x))))
-        mean = x.new_zeros(()) if self.mean is None else self.mean(hidden)
-        if self.mixing is not None:
-            mean = mean + x @ self.scores @ self.mixing
-        return mean, self.log_variance(hidden)
+    def scores_of(self, x: Tensor) -> Tensor | None:
+        """The first term before it is mixed, (n_fits, n_cells, n_factors), of cells x; fixed in a fit."""
+        return None if self.mixing is None else x @ self.scores
+
+    def forward(self, x: Tensor, scores: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Posterior mean and log-variance, (n_fits, n_cells, n_factors) each.
+
+        Parameters
+        ----------
+        x
+            (n_fits, n_cells, n_genes); not looked at without a network mean.
+        scores
+            :meth:`scores_of` these cells.
+        """
+        seen = x if self.sees_genes else scores
+        assert seen is not None
+        hidden = torch.relu(self.hidden2(torch.relu(self.hidden1(seen))))
+        log_variance = self.log_variance(hidden)
+        mean = log_variance.new_zeros(()) if self.mean is None else self.mean(hidden)
+        if self.mixing is not None and scores is not None:
+            mean = mean + scores @ self.mixing
+        return mean, log_variance
 
     @torch.no_grad()
-    def start_at(self, scores: Tensor, posterior_variance: Tensor) -> None:
-        """Take over scores (n_genes, n_factors), and start the variance at (n_factors,)."""
+    def start_at(self, fit: int, scores: Tensor, posterior_variance: Tensor) -> None:
+        """Let one fit take over scores (n_genes, n_factors), its variance starting at (n_factors,)."""
         if self.mixing is not None:
-            self.scores.copy_(scores)
-            self.log_variance.bias.copy_(posterior_variance.log())
+            assert self.log_variance.bias is not None
+            self.scores[fit] = scores
+            self.log_variance.bias[fit] = posterior_variance.log()
 
     def mixing_distance(self) -> Tensor:
-        """Squared distance of the mixing matrix from none at all; a scalar, 0 without scores."""
+        """Squared distance of each fit's mixing matrix from none at all, (n_fits,); 0 without scores."""
         if self.mixing is None:
-            return self.hidden1.weight.new_zeros(())
-        identity = torch.eye(len(self.mixing), dtype=self.mixing.dtype, device=self.mixing.device)
-        return (self.mixing - identity).square().sum()
+            return self.hidden1.weight.new_zeros(len(self.hidden1.weight))
+        identity = torch.eye(self.mixing.shape[1], dtype=self.mixing.dtype, device=self.mixing.device)
+        return (self.mixing - identity).square().sum((1, 2))

@@ -38,51 +38,33 @@ def gaussian_kl(mean: Tensor, log_var: Tensor) -> Tensor:
     return 0.5 * (mean**2 + log_var.exp() - 1 - log_var).sum(dim=1)
 
 
-class GaussianNoise(nn.Module):
-    """x ~ N(mean, sigma_j^2) with one learned noise level per gene and its inverse-gamma prior.
+class StackedLinear(nn.Module):
+    """``nn.Linear`` for several fits at once: (n_fits, n_cells, n_in) to (n_fits, n_cells, n_out).
 
-    The prior is that of Moran et al. (2022): sigma_j^2 ~ InvGamma(df/2, df * scale/2) with df = 3 and scale
-    such that P(sigma_j < the 5% quantile of the genes' standard deviations) = .9.
+    Parameters
+    ----------
+    n_fits, n_in, n_out
+        Sizes; weight (n_fits, n_out, n_in), bias (n_fits, n_out).
+    generator
+        Source of the starting parameters, which have torch's default distribution.
+    bias
+        Whether there is one.
     """
 
-    DF = 3.0
-    # the .1 quantile of chi-squared with 3 degrees of freedom
-    CHI2_QUANTILE = 0.5843743741551833
-
-    log_sigma: Tensor
-    prior_scale: Tensor
-    n_train: Tensor
-
-    def __init__(self, n_genes: int) -> None:
+    def __init__(
+        self, n_fits: int, n_in: int, n_out: int, generator: torch.Generator, *, bias: bool = True
+    ) -> None:
         super().__init__()
-        self.log_sigma = nn.Parameter(torch.zeros(n_genes))
-        self.register_buffer("prior_scale", torch.ones(()))
-        self.register_buffer("n_train", torch.ones(()))
+        self.weight = nn.Parameter(uniform((n_fits, n_out, n_in), n_in, generator))
+        self.bias = nn.Parameter(uniform((n_fits, n_out), n_in, generator)) if bias else None
 
-    @torch.no_grad()
-    def start(self, sd: Tensor, n_train: int) -> None:
-        """Noise levels and prior from the training cells.
+    def forward(self, x: Tensor) -> Tensor:
+        if self.bias is None:
+            return x @ self.weight.transpose(1, 2)
+        return torch.baddbmm(self.bias[:, None], x, self.weight.transpose(1, 2))
 
-        Parameters
-        ----------
-        sd
-            (n_genes,) standard deviations of the scaled genes.
-        n_train
-            Number of training cells; the prior is counted once for all of them.
-        """
-        self.log_sigma.copy_(sd.clamp(min=1e-3).log())
-        estimate = torch.quantile(sd, 0.05).clamp(min=1e-3)
-        self.prior_scale.copy_(estimate**2 * self.CHI2_QUANTILE / self.DF)
-        self.n_train.fill_(n_train)
 
-    def negative_log_likelihood(self, x: Tensor, mean: Tensor) -> Tensor:
-        """Sum over genes of each cell, (n_cells,); x and mean (n_cells, n_genes)."""
-        residual = (x - mean) * (-self.log_sigma).exp()
-        constant = self.log_sigma.sum() + 0.5 * math.log(2 * math.pi) * x.shape[1]
-        return 0.5 * (residual**2).sum(dim=1) + constant
-
-    def prior_loss(self) -> Tensor:
-        """Minus the log prior of all noise levels per training cell, up to a constant; a scalar."""
-        precision = (-2 * self.log_sigma).exp()
-        log_prior = (self.DF + 2) * self.log_sigma + 0.5 * self.DF * self.prior_scale * precision
-        return log_prior.sum() / self.n_train
+def uniform(shape: tuple[int, ...], n_in: int, generator: torch.Generator) -> Tensor:
+    """Starting weights of a layer of ``n_in`` inputs, as torch's own layers have them."""
+    bound = 1 / math.sqrt(n_in)
+    return torch.empty(shape).uniform_(-bound, bound, generator=generator)

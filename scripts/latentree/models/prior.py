@@ -9,12 +9,12 @@ _SHRINK = 0.05
 
 
 class FactorPrior(nn.Module):
-    """z ~ N(0, C) with unit variances.
+    """z ~ N(0, C) with unit variances; all tensors carry a leading axis of fits.
 
     Parameters
     ----------
-    n_factors
-        Number of factors.
+    n_fits, n_factors
+        Sizes.
     learned
         True: C is the running average of the posterior's second moments, scaled to a unit diagonal and
         shrunk 5% towards the identity. Without it correlated programs are forced apart, and random starts
@@ -23,42 +23,46 @@ class FactorPrior(nn.Module):
 
     second_moment: Tensor
     correlation: Tensor
+    precision: Tensor
+    log_determinant: Tensor
 
-    def __init__(self, n_factors: int, learned: bool) -> None:
+    def __init__(self, n_fits: int, n_factors: int, learned: bool) -> None:
         super().__init__()
         self.learned = learned
-        self.register_buffer("second_moment", torch.eye(n_factors))
-        self.register_buffer("correlation", torch.eye(n_factors))
+        identity = torch.eye(n_factors).repeat(n_fits, 1, 1)
+        for name in ("second_moment", "correlation", "precision"):
+            self.register_buffer(name, identity.clone())
+        self.register_buffer("log_determinant", torch.zeros(n_fits))
 
-    def divergence(self, mean: Tensor, log_variance: Tensor, alive: Tensor) -> Tensor:
-        """KL(N(mean, diag(exp(log_variance))) || N(0, C)) averaged over the cells; a scalar in nats.
+    def divergence(self, mean: Tensor, log_variance: Tensor) -> Tensor:
+        """KL(N(mean, diag(exp(log_variance))) || N(0, C)) averaged over the cells, (n_fits,) in nats.
 
         Parameters
         ----------
         mean, log_variance
-            (n_cells, n_factors).
-        alive
-            (n_factors,) bool; the others follow the prior and count nothing.
+            (n_fits, n_cells, n_factors); both 0 for an emptied factor, which then counts nothing.
         """
-        mean, log_variance = mean[:, alive], log_variance[:, alive]
-        if not self.learned:
-            return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean()
-        correlation = self.correlation[alive][:, alive]
-        factor = torch.linalg.cholesky(correlation)
-        precision = torch.cholesky_inverse(factor)
-        log_determinant = 2 * factor.diagonal().log().sum()
-        quadratic = ((mean @ precision) * mean).sum(1)
-        trace = log_variance.exp() @ precision.diagonal()
-        return 0.5 * ((quadratic + trace - log_variance.sum(1)).mean() + log_determinant - mean.shape[1])
+        variance = log_variance.exp()
+        quadratic = torch.linalg.vecdot(mean @ self.precision, mean) if self.learned else mean.square().sum(2)
+        diagonal = self.precision.diagonal(dim1=1, dim2=2)[:, None]
+        own = (variance * diagonal - log_variance).sum(2)
+        return 0.5 * ((quadratic + own).mean(1) + self.log_determinant - mean.shape[2])
 
     @torch.no_grad()
-    def update(self, mean: Tensor, log_variance: Tensor) -> None:
-        """Follow the second moments of a batch's posterior, (n_cells, n_factors) each, and move C along."""
-        moment = mean.T @ mean / mean.shape[0] + torch.diag(log_variance.exp().mean(0))
+    def update(self, mean: Tensor, log_variance: Tensor, alive: Tensor) -> None:
+        """Follow the second moments of a batch's posterior, (n_fits, n_cells, n_factors) each, and move C.
+
+        ``alive`` (n_fits, n_factors) bool: an emptied factor is independent of the others.
+        """
+        moment = mean.transpose(1, 2) @ mean / mean.shape[1]
+        moment.diagonal(dim1=1, dim2=2).add_(log_variance.exp().mean(1))
         self.second_moment.lerp_(moment, 1 - _KEEP)
         if not self.learned:
             return
-        scale = self.second_moment.diagonal().rsqrt()
-        correlation = self.second_moment * scale[:, None] * scale
-        identity = torch.eye(len(scale), dtype=correlation.dtype, device=correlation.device)
-        self.correlation.copy_(torch.lerp(correlation, identity, _SHRINK))
+        scale = self.second_moment.diagonal(dim1=1, dim2=2).rsqrt() * alive
+        correlation = self.second_moment * (scale[:, :, None] * scale[:, None]).mul_(1 - _SHRINK)
+        correlation.diagonal(dim1=1, dim2=2).fill_(1.0)
+        factor = torch.linalg.cholesky(correlation)
+        self.correlation.copy_(correlation)
+        self.precision.copy_(torch.cholesky_inverse(factor))
+        self.log_determinant.copy_(2 * factor.diagonal(dim1=1, dim2=2).log().sum(1))

@@ -1,225 +1,41 @@
 """Sparse VAE (Moran, Sridhar, Wang, Blei 2022): every gene depends on a few latent factors.
 
-``x_j ~ N(f(w_j * z)_j, sigma_j^2)`` with one decoder f for all genes, ``z ~ N(0, C)`` and a spike-and-slab
-lasso on the weights W (n_genes, n_factors). The objective is the paper's, per cell: the log-likelihood is
-summed over genes and the KL over factors, the priors of sigma and W are divided by the number of cells. (The
+``value_j ~ p(. | f(w_j * z)_j)`` with one decoder f for all genes, ``z ~ N(0, C)`` and a spike-and-slab lasso
+on the weights W (n_genes, n_factors). The objective is the paper's, per cell: the log-likelihood is summed
+over genes and the KL over factors, the priors of noise and W are divided by the number of cells. (The
 reference code averages where it should sum; see docs/methods.md.)
 
-``recipe: robust`` starts at varimax-rotated principal components, keeps the posterior means in their span,
+``recipe: robust`` starts at data-driven factors, keeps the posterior means in their span where that suffices,
 prunes W by proximal steps up a ladder of spikes and refits what is left without penalty. ``recipe: paper`` is
 the paper's model and start.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
-from latentree.models.base import FitReport, RunOptions, TrainingData, row_chunks
-from latentree.models.decoders import Decoder, LinearDecoder, SharedMLPDecoder
-from latentree.models.encoders import ScoreEncoder
+from latentree.batches import Batch, Batches, StackedBatches
+from latentree.models.base import FitReport, InputScaling, RunOptions, TrainingData, require_factors
+from latentree.models.curve_gain import curve_gain
 from latentree.models.identifiability import Diagnostics, diagnose
-from latentree.models.layers import GaussianNoise, noise
-from latentree.models.prior import FactorPrior
-from latentree.models.spike_slab import (
-    PenaltySchedule,
-    Rates,
-    expected_rates,
-    inclusion_probability,
-    proximal_step,
-    update_eta,
-)
-from latentree.models.starts import CONSTANT, Start, random_start, varimax_start
+from latentree.models.likelihoods import GaussianLikelihood, NegativeBinomialLikelihood
+from latentree.models.nb_start import negative_binomial_start
+from latentree.models.sparse_vae_module import Sizes, SparseVAEModule
+from latentree.models.sparse_vae_rules import resolve, with_start
+from latentree.models.starts import CONSTANT, Start
 from latentree.models.torch_model import TorchFactorModel
+from latentree.seeds import derive_seed
 from latentree.settings import SparseVAESettings
-from latentree.training import TorchModule
+from latentree.training import TorchModule, train
 
-_LEAST_SIGMA = 0.02
-# without proximal steps, smaller weights that the spike claims count as zero
-_NEGLIGIBLE_WEIGHT = 1e-2
-# a factor of fewer genes explains nothing jointly; it is emptied once the penalty has had its say
-_FEWEST_GENES, _EMPTY_FROM = 2, 0.3
 # training cells at most on which the effects that are reported as loadings are measured
 _EFFECT_CELLS = 1024
-
-
-class SparseVAEModule(TorchModule):
-    """Parameters, objective and schedules.
-
-    Values of genes arrive as the start and the encoder see them; the likelihood, W and the penalties see
-    them divided by ``gene_unit`` (n_genes,), each gene's sd with ``standardise`` on.
-    """
-
-    gene_unit: Tensor
-    eta: Tensor
-    inclusion: Tensor
-    support: Tensor
-    alive: Tensor
-    effects: Tensor
-
-    def __init__(
-        self, settings: SparseVAESettings, n_genes: int, n_factors: int, generator: torch.Generator
-    ) -> None:
-        super().__init__()
-        self.settings = settings
-        self.encoder = ScoreEncoder(
-            n_genes,
-            n_factors,
-            settings.hidden_encoder,
-            settings.start != "random",
-            settings.encoder_mean == "mlp",
-            generator,
-        )
-        self.decoder: Decoder = (
-            LinearDecoder(n_genes)
-            if settings.decoder == "linear"
-            else SharedMLPDecoder(n_genes, n_factors, settings.hidden_decoder, settings.residual, generator)
-        )
-        self.prior = FactorPrior(n_factors, settings.prior == "learned")
-        self.weights = nn.Parameter(torch.zeros(n_genes, n_factors))
-        self.noise = GaussianNoise(n_genes)
-        self.register_buffer("gene_unit", torch.ones(n_genes))
-        self.register_buffer("eta", torch.full((n_factors,), 0.5))
-        self.register_buffer("inclusion", torch.full((n_genes, n_factors), 0.5))
-        self.register_buffer("support", torch.ones(n_genes, n_factors, dtype=torch.bool))
-        self.register_buffer("alive", torch.ones(n_factors, dtype=torch.bool))
-        self.register_buffer("effects", torch.zeros(n_genes, n_factors))
-        self._progress = 0.0
-        self._posterior: tuple[Tensor, Tensor] | None = None
-        # an epoch whose weights are yet to be pruned, or its factors to be emptied, is no best one
-        self.settles_at = max(self._schedule().settles_at, _EMPTY_FROM if settings.proximal else 0.0)
-
-    @torch.no_grad()
-    def start_at(self, start: Start, variance: np.ndarray, n_train: int) -> None:
-        """Take over a start; ``variance`` (n_genes,) is that of the scaled training values."""
-        sd = np.sqrt(variance)
-        unit = np.where(variance > CONSTANT, sd, 1.0) if self.settings.standardise else np.ones_like(sd)
-        self.gene_unit.copy_(torch.from_numpy(unit))
-        self.noise.start(torch.from_numpy(sd / unit), n_train)
-        self.noise.log_sigma.copy_(torch.from_numpy(0.5 * np.log(start.noise_variance) - np.log(unit)))
-        self.weights.copy_(torch.from_numpy(start.loadings / unit[:, None]))
-        self.encoder.start_at(torch.from_numpy(start.scores), torch.from_numpy(start.posterior_variance))
-
-    # -- objective
-
-    def loss_parts(self, x: Tensor, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
-        self._progress = progress
-        mean, log_variance = self._posterior_of(x)
-        self._posterior = mean.detach(), log_variance.detach()
-        z = mean + noise(tuple(mean.shape), generator, x.device) * (0.5 * log_variance).exp()
-        return {
-            "reconstruction": self._misfit(x, z),
-            "kl": self.prior.divergence(mean, log_variance, self.alive),
-            "prior_sigma": self.noise.prior_loss(),
-            "prior_w": self._weight_penalty(),
-            "mixing_encoder": self.settings.mixing_penalty * self.encoder.mixing_distance(),
-            "ridge_decoder": self.settings.decoder_ridge * self.decoder.ridge(),
-        }
-
-    def validation_parts(self, x: Tensor) -> dict[str, Tensor]:
-        mean, log_variance = self._posterior_of(x)
-        return {
-            "reconstruction": self._misfit(x, mean),
-            "kl": self.prior.divergence(mean, log_variance, self.alive),
-        }
-
-    def encode_mean(self, x: Tensor) -> Tensor:
-        return self._posterior_of(x)[0]
-
-    def decode_mean(self, z: Tensor) -> Tensor:
-        return self.decoder.mean(z, self.weights) * self.gene_unit
-
-    def _posterior_of(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance (n_cells, n_factors); factors without genes follow the prior."""
-        mean, log_variance = self.encoder(x)
-        return mean * self.alive, log_variance * self.alive
-
-    def _misfit(self, x: Tensor, z: Tensor) -> Tensor:
-        return self.decoder.negative_log_likelihood(x / self.gene_unit, z, self.weights, self.noise.log_sigma)
-
-    def _weight_penalty(self) -> Tensor:
-        """Per cell; with proximal steps it is their business, and only its value is told here."""
-        weights = self.weights.detach() if self.settings.proximal else self.weights
-        return (self._rates() * weights.abs()).sum()
-
-    # -- schedules and steps
-
-    def _schedule(self) -> PenaltySchedule:
-        settings = self.settings
-        unit = float(self.noise.n_train) if settings.penalty_unit == "cell" else 1.0
-        return PenaltySchedule(
-            spike=settings.lambda0 * unit,
-            slab=settings.lambda1 * unit,
-            n_rungs=settings.ladder_steps,
-            refit_from=1 - settings.refit_fraction,
-        )
-
-    def _rates(self) -> Tensor:
-        """What the weights' absolute values cost now, per cell; (n_genes, n_factors)."""
-        schedule = self._schedule()
-        if schedule.refitting(self._progress):
-            return torch.zeros_like(self.inclusion)
-        rates = expected_rates(self.inclusion, schedule.rates(self._progress))
-        return rates * (schedule.strength(self._progress) / self.noise.n_train)
-
-    def learning_rate_factor(self, progress: float) -> float:
-        """Constant, then falling in a line to 5% while the support is refitted."""
-        left = (1 - progress) / self.settings.refit_fraction if self.settings.refit_fraction else 1.0
-        return min(1.0, 0.05 + 0.95 * left)
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        others = [parameter for parameter in self.parameters() if parameter is not self.weights]
-        return [{"params": others}, {"params": [self.weights]}]
-
-    @torch.no_grad()
-    def on_epoch_start(self, progress: float) -> None:
-        if self.settings.proximal and progress >= _EMPTY_FROM:
-            self.alive &= self.support.sum(0) >= _FEWEST_GENES
-            self._keep_support()
-
-    @torch.no_grad()
-    def after_step(self, learning_rate: float, optimizer: torch.optim.Adam) -> None:
-        assert self._posterior is not None
-        self.prior.update(*self._posterior)
-        self.decoder.after_step()
-        self.noise.log_sigma.clamp_(min=float(np.log(_LEAST_SIGMA)))
-        schedule = self._schedule()
-        if schedule.refitting(self._progress):
-            self._keep_support()
-        elif self.settings.proximal:
-            group = optimizer.param_groups[1]
-            proximal_step(self.weights, optimizer.state[self.weights], group, self._rates())
-            self._keep_support()
-            self.support.copy_(self.weights != 0)
-        else:
-            self.support.copy_(self._not_negligible())
-        self._e_step(schedule.rates(self._progress))
-
-    def _e_step(self, rates: Rates) -> None:
-        """Memberships and their shares given the weights; while spike and slab are one there are none."""
-        if rates.spike > rates.slab:
-            self.inclusion.copy_(inclusion_probability(self.weights, self.eta, rates))
-            self.eta.copy_(update_eta(self.inclusion, a=1.0, b=float(len(self.weights))))
-
-    def _not_negligible(self) -> Tensor:
-        """Weights that count where no proximal step makes zeros, bool: the reference code's rule."""
-        return (self.weights.abs() >= _NEGLIGIBLE_WEIGHT) | (self.inclusion >= 0.5)
-
-    def _keep_support(self) -> None:
-        """Zero the weights outside the support and of emptied factors."""
-        self.support &= self.alive
-        self.weights.masked_fill_(~self.support, 0)
-
-    @torch.no_grad()
-    def finish(self, x: Tensor) -> None:
-        """Make zeros exact, mark the factors without genes, and measure their effects on the cells x."""
-        if not self.settings.proximal:
-            self.support &= self._not_negligible()
-        self._keep_support()
-        self.alive &= self.support.any(0)
-        self.effects.copy_(self.decoder.effects(self.encode_mean(x), self.weights))
+# library that mean counts are told for, as in log1p of counts per 10k
+_PER_LIBRARY = 1e4
 
 
 class SparseVAEModel(TorchFactorModel):
@@ -228,48 +44,185 @@ class SparseVAEModel(TorchFactorModel):
     name = "sparse_vae"
     settings: SparseVAESettings
     module: SparseVAEModule
+    start_losses: Mapping[str, float] = MappingProxyType({})
+    curve_gain: float | None = None
 
     def fit(self, data: TrainingData, seed: int, options: RunOptions) -> FitReport:
-        report = super().fit(data, seed, options)
-        return replace(report, notes=report.notes + self.diagnostics().sentences())
+        return fit_stack([self], [data], [seed], options)[0]
+
+    def prepare(self, data: TrainingData, seed: int) -> Start:
+        """Decide what is to be decided from the data; sets ``settings`` and ``scaling``."""
+        require_factors(self.n_factors, {"modelled genes": data.x.shape[1]})
+        settings = resolve(self.settings, data)
+        assert settings.input != "auto"
+        self.scaling = InputScaling.fit(data, settings.input, settings.gene_scaling)
+        rng = np.random.default_rng(derive_seed(seed, "start"))
+        self.settings, start = with_start(settings, self.scaling, data, self.n_factors, rng)
+        return start
 
     def make_module(self, n_genes: int, generator: torch.Generator) -> SparseVAEModule:
-        return SparseVAEModule(self.settings, n_genes, self.n_factors, generator)
+        return SparseVAEModule(self.settings, Sizes(1, n_genes, self.n_factors), generator)
 
-    def start(self, module: TorchModule, data: TrainingData, generator: torch.Generator) -> None:
-        covariance = self._covariance(data)
-        if self.settings.start == "varimax":
-            start = varimax_start(covariance, self.n_factors)
-        else:
-            rng = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
-            start = random_start(np.diag(covariance), self.n_factors, rng)
-        self.module.start_at(start, np.diag(covariance), len(data.train))
-
-    def _covariance(self, data: TrainingData) -> np.ndarray:
-        """(n_genes, n_genes) of the scaled training cells, which are centred; float64, by chunks."""
-        n_genes = self.scaling.n_genes
-        total = np.zeros((n_genes, n_genes))
-        for rows in row_chunks(len(data.train), n_genes):
-            scaled = self.scaling.apply(data.x[data.train[rows]])
-            total += scaled.T @ scaled
-        return total / len(data.train)
+    def put_start(self, module: SparseVAEModule, fit: int, start: Start, data: TrainingData) -> None:
+        """Hand a start, made for the scaled values, to one fit of a module in its likelihood's units."""
+        likelihood, n_train = module.likelihood, len(data.train)
+        if isinstance(likelihood, NegativeBinomialLikelihood):
+            rows = data.spread(len(data.train))
+            chunks = [
+                self.scaling.apply(data.x[rows[a : a + 4096]]) @ start.scores
+                for a in range(0, len(rows), 4096)
+            ]
+            start, theta = negative_binomial_start(start, data, np.concatenate(chunks), rows)
+            assert data.counts is not None
+            stored = data.counts.values
+            largest = (stored if isinstance(stored, np.ndarray) else stored.data).max(initial=0)
+            likelihood.start(fit, torch.from_numpy(theta), float(largest))
+        elif isinstance(likelihood, GaussianLikelihood):
+            sd = self.scaling.scaled_sd.astype(np.float64)
+            unit = np.where(sd**2 > CONSTANT, sd, 1.0) if self.settings.standardise else np.ones_like(sd)
+            likelihood.start(fit, torch.from_numpy(sd / unit).float(), torch.from_numpy(unit), n_train)
+            with torch.no_grad():
+                log_sigma = 0.5 * np.log(start.noise_variance) - np.log(unit)
+                likelihood.parameter[fit] = torch.from_numpy(log_sigma)
+            start = replace(start, loadings=start.loadings / unit[:, None])
+        module.start_at(fit, start, n_train)
 
     def finish(self, module: TorchModule, data: TrainingData) -> None:
-        # evenly spread over all training cells: atlases often come sorted by type
-        n_cells = min(len(data.train), _EFFECT_CELLS)
-        spread = np.linspace(0, len(data.train) - 1, n_cells).round().astype(np.int64)
-        self.module.finish(self._tensor(self.scaling.apply(data.x[data.train[spread]])))
-
-    def loadings(self) -> np.ndarray:
-        """Change of x per unit of each factor (:meth:`Decoder.effects`); zero exactly where W is."""
-        effects = (self.module.effects * self.module.gene_unit[:, None]).cpu().numpy()
-        return self.scaling.slopes(effects, at=np.zeros(len(effects), dtype=np.float32))
-
-    def inclusion(self) -> np.ndarray:
-        """Probability that each weight belongs to the slab."""
-        return self.module.inclusion.cpu().numpy()
+        self.module.finish(self._batch(data.x[data.spread(_EFFECT_CELLS)]))
+        if self.settings.likelihood == "nb":
+            self._draw_line(data)
+        if self.settings.decoder != "linear":
+            self.curve_gain = curve_gain(self, data, self.module.support[0].cpu().numpy())
 
     def diagnostics(self) -> Diagnostics:
         """How far the fit meets the paper's conditions; the objective's parts are in the history."""
         module = self.module
-        return diagnose(module.weights.detach().cpu().numpy(), module.prior.second_moment.cpu().numpy())
+        found = diagnose(module.support[0].cpu().numpy(), module.prior.second_moment[0].cpu().numpy())
+        return replace(
+            found, start=self.settings.start, start_losses=dict(self.start_losses), curve_gain=self.curve_gain
+        )
+
+    def _batch(self, x: Any) -> Batch:
+        values = self._tensor(self.scaling.apply(x))
+        return Batch(values, features=self.module.cell_features(values))
+
+    # -- what it says about genes
+
+    def loadings(self) -> np.ndarray:
+        """Change per unit of each factor (:meth:`Decoder.effects`), zero exactly where W is.
+
+        Of x; with the negative binomial likelihood of the logarithm of the mean count.
+        """
+        effects = self.module.effects[0].cpu().numpy()
+        if self.settings.likelihood == "nb":
+            return effects
+        return self.scaling.slopes(
+            effects * self._unit()[:, None], at=np.zeros(len(effects), dtype=np.float32)
+        )
+
+    def inclusion(self) -> np.ndarray:
+        """Probability that each weight belongs to the slab."""
+        return self.module.inclusion[0].cpu().numpy()
+
+    # -- from latents to x
+
+    def decode(self, latents: np.ndarray) -> np.ndarray:
+        predictor = super().decode(latents)
+        if self.settings.likelihood == "nb":
+            return predictor
+        return predictor * self._unit()
+
+    def _unit(self) -> np.ndarray:
+        """(n_genes,) what the scaled values of each gene are divided by before the likelihood sees them."""
+        likelihood = self.module.likelihood
+        assert isinstance(likelihood, GaussianLikelihood)
+        return likelihood.unit[0].cpu().numpy()
+
+    def reconstruct(self, latents: np.ndarray) -> np.ndarray:
+        """Means (n_cells, n_genes) float32 on the scale of x.
+
+        The mean of a logarithm is not the logarithm of a mean: with the negative binomial likelihood a
+        gene's x is a line in log1p of its mean count per 10k, drawn through the training cells.
+        """
+        if self.settings.likelihood != "nb":
+            return super().reconstruct(latents)
+        level, slope = self.module.line[0].cpu().numpy()
+        return (level + slope * self._log_mean(latents)).astype(np.float32, copy=False)
+
+    def _log_mean(self, latents: np.ndarray) -> np.ndarray:
+        """log1p of the mean counts per 10k, (n_cells, n_genes)."""
+        rates = np.exp(np.minimum(self.decode(np.asarray(latents, dtype=np.float32)), 0))
+        return np.log1p(_PER_LIBRARY * rates)
+
+    def _draw_line(self, data: TrainingData) -> None:
+        """Least squares of each gene's x on its log mean, over training cells."""
+        rows = data.spread(_EFFECT_CELLS)
+        cells = data.x[rows]
+        x = cells if isinstance(cells, np.ndarray) else cells.toarray()
+        fitted = self._log_mean(self.transform(cells)).astype(np.float64)
+        centred = fitted - fitted.mean(0)
+        squares = (centred**2).sum(0)
+        slope = np.where(squares > 1e-9, (centred * x).sum(0) / np.maximum(squares, 1e-9), 0)
+        line = np.stack([x.mean(0) - slope * fitted.mean(0), slope]).astype(np.float32)
+        self.module.line[0] = torch.from_numpy(line).to(self.module.line.device)
+
+
+def fit_stack(
+    models: list[SparseVAEModel], data: list[TrainingData], seeds: list[int], options: RunOptions
+) -> list[FitReport]:
+    """Fit several models at once, each to its own cells, as far as their settings come out the same.
+
+    Parameters
+    ----------
+    models
+        Not fitted yet.
+    data
+        Cells of each; the same numbers of genes, training and validation cells.
+    seeds
+        One each; those of a batched model are drawn from together, so that a fit in a stack is not the
+        fit alone to the last bit.
+    """
+    starts = [model.prepare(cells, seed) for model, cells, seed in zip(models, data, seeds, strict=True)]
+    reports: dict[int, FitReport] = {}
+    remaining = list(range(len(models)))
+    while remaining:
+        settings = models[remaining[0]].settings
+        alike = [place for place in remaining if models[place].settings == settings]
+        remaining = [place for place in remaining if place not in alike]
+        found = _fit_alike(
+            [models[place] for place in alike],
+            [data[place] for place in alike],
+            [starts[place] for place in alike],
+            derive_seed(seeds[alike[0]], len(alike)),
+            options,
+        )
+        reports |= dict(zip(alike, found, strict=True))
+    return [reports[place] for place in range(len(models))]
+
+
+def _fit_alike(
+    models: list[SparseVAEModel],
+    data: list[TrainingData],
+    starts: list[Start],
+    seed: int,
+    options: RunOptions,
+) -> list[FitReport]:
+    """Fit models of the same resolved settings as one batched module."""
+    first = models[0]
+    sizes = Sizes(len(models), data[0].x.shape[1], first.n_factors)
+    module = SparseVAEModule(first.settings, sizes, torch.Generator().manual_seed(derive_seed(seed, "start")))
+    for place, (model, start, cells) in enumerate(zip(models, starts, data, strict=True)):
+        model.put_start(module, place, start, cells)
+    module.to(options.device)
+    each = []
+    for place, (model, cells) in enumerate(zip(models, data, strict=True)):
+        model.module = module.only(place)
+        each.append(Batches(cells, model.scaling, model.module, options.device))
+    batches = each[0] if len(each) == 1 else StackedBatches(each)
+    report = train(module, batches, first.settings, seed, options)
+    reports = []
+    for place, (model, cells) in enumerate(zip(models, data, strict=True)):
+        model.module = module.only(place)
+        model.finish(model.module, cells)
+        reports.append(replace(report, notes=report.notes + model.diagnostics().sentences()))
+    return reports

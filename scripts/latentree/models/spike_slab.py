@@ -26,7 +26,7 @@ class Rates:
     slab: float
 
 
-def inclusion_probability(weights: Tensor, eta: Tensor, rates: Rates) -> Tensor:
+def inclusion_probability(sizes: Tensor, eta: Tensor, rates: Rates) -> Tensor:
     """Exact E-step: the probability that each weight was drawn from the slab.
 
     The reference code leaves out the densities' factors lambda1 and lambda0, which multiplies the odds of
@@ -34,40 +34,57 @@ def inclusion_probability(weights: Tensor, eta: Tensor, rates: Rates) -> Tensor:
 
     Parameters
     ----------
-    weights
-        (n_genes, n_factors).
+    sizes
+        (..., n_genes, n_factors), the weights' absolute values.
     eta
-        (n_factors,), prior probability of the slab.
+        (..., n_factors), prior probability of the slab.
     rates
         Spike and slab.
 
     Returns
     -------
-    (n_genes, n_factors) in [0, 1].
+    (..., n_genes, n_factors) in [0, 1].
     """
     log_odds = torch.logit(eta) + math.log(rates.slab / rates.spike)
-    return torch.sigmoid(log_odds + (rates.spike - rates.slab) * weights.abs())
+    return torch.sigmoid(log_odds.unsqueeze(-2) + (rates.spike - rates.slab) * sizes)
 
 
 def expected_rates(inclusion: Tensor, rates: Rates) -> Tensor:
-    """The Laplace rate that each weight meets in the M-step, (n_genes, n_factors)."""
+    """The Laplace rate that each weight meets in the M-step, (..., n_genes, n_factors)."""
     return inclusion * rates.slab + (1 - inclusion) * rates.spike
 
 
 def update_eta(inclusion: Tensor, a: float, b: float) -> Tensor:
-    """Mode of each factor's Beta posterior given the expected memberships, (n_factors,).
+    """Mode of each factor's Beta posterior given the expected memberships, (..., n_factors).
 
     A factor that few genes use gets a small ``eta``, which in turn asks more of the next gene: so factors
     that are not needed empty.
     """
-    n_genes = inclusion.shape[0]
-    eta = (inclusion.sum(0) + a - 1) / (a + b + n_genes - 2)
+    n_genes = inclusion.shape[-2]
+    eta = (inclusion.sum(-2) + a - 1) / (a + b + n_genes - 2)
     return eta.clamp(_SMALLEST_ETA, 1 - _SMALLEST_ETA)
 
 
-def soft_threshold(values: Tensor, thresholds: Tensor) -> Tensor:
-    """``argmin_w (w - value)^2 / 2 + threshold * |w|``, element by element; exact zeros."""
-    return values - torch.clamp(values, -thresholds, thresholds)
+def group_sizes(weights: Tensor) -> Tensor:
+    """(..., n_genes, n_factors): length of each group of terms (..., n_genes, n_factors, n_terms)."""
+    return weights[..., 0].abs() if weights.shape[-1] == 1 else torch.linalg.vector_norm(weights, dim=-1)
+
+
+def group_soft_threshold(weights: Tensor, thresholds: Tensor) -> Tensor:
+    """``argmin_w |w - weight|^2 / 2 + threshold * |w|`` of each group of terms; exact zeros.
+
+    Parameters
+    ----------
+    weights
+        (..., n_terms); with one term it is the soft threshold of a number.
+    thresholds
+        (...).
+    """
+    if weights.shape[-1] == 1:
+        thresholds = thresholds.unsqueeze(-1)
+        return weights - torch.clamp(weights, -thresholds, thresholds)
+    shrunken = 1 - thresholds / group_sizes(weights).clamp_min(1e-30)
+    return weights * shrunken.clamp_min(0).unsqueeze(-1)
 
 
 @torch.no_grad()
@@ -77,22 +94,23 @@ def proximal_step(
     """Finish Adam's step on the weights by the soft threshold in Adam's own metric, in place.
 
     Adam moved each weight by ``s * m`` with its own step size ``s = lr / (sqrt(v) + eps)``; the proximal
-    point of the penalty in that metric is ``soft_threshold(w, s * penalty)``, with exact zeros.
+    point of the penalty in that metric is ``soft_threshold(w, s * penalty)``, with exact zeros. A group of
+    several terms is thresholded by the step size of its mean ``v``.
 
     Parameters
     ----------
     weights
-        (n_genes, n_factors), just moved by ``torch.optim.Adam``.
+        (..., n_genes, n_factors, n_terms), just moved by ``torch.optim.Adam``.
     adam_state
         ``optimizer.state[weights]``: step and exp_avg_sq.
     group
         The optimiser's group that holds the weights: lr, betas, eps.
     penalty
-        (n_genes, n_factors), Laplace rates in units of the loss.
+        (..., n_genes, n_factors), Laplace rates in units of the loss.
     """
     correction = 1 - group["betas"][1] ** float(adam_state["step"])
-    root = (adam_state["exp_avg_sq"] / correction).sqrt_().add_(group["eps"])
-    weights.copy_(soft_threshold(weights, group["lr"] * penalty / root))
+    root = (adam_state["exp_avg_sq"].mean(-1) / correction).sqrt_().add_(group["eps"])
+    weights.copy_(group_soft_threshold(weights, group["lr"] * penalty / root))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ _LEAST_NOISE = 0.05
 
 @dataclass(frozen=True)
 class Start:
-    """Starting values of a factor model x = L z + noise.
+    """Starting values of a factor model x = offset + L z + noise.
 
     Attributes
     ----------
@@ -28,12 +28,15 @@ class Start:
         (n_genes,), in units of x squared; 1 for constant genes, which have no loadings either.
     posterior_variance
         (n_factors,): variances of z given a cell, likewise.
+    offset
+        (n_genes,): 0, because x is centred.
     """
 
     loadings: np.ndarray
     scores: np.ndarray
     noise_variance: np.ndarray
     posterior_variance: np.ndarray
+    offset: np.ndarray
 
 
 def varimax(
@@ -104,6 +107,7 @@ def varimax_start(covariance: np.ndarray, n_factors: int, kaiser: float = 1.0) -
         scores=loadings @ posterior / even,
         noise_variance=noise,
         posterior_variance=posterior.diagonal().copy(),
+        offset=np.zeros(n_genes),
     )
 
 
@@ -125,6 +129,7 @@ def random_start(variance: np.ndarray, n_factors: int, rng: np.random.Generator)
         scores=np.zeros(shape),
         noise_variance=np.where(variance > CONSTANT, variance, 1.0),
         posterior_variance=np.ones(n_factors),
+        offset=np.zeros(len(variance)),
     )
 
 

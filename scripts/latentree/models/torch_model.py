@@ -7,6 +7,7 @@ from typing import Self
 import numpy as np
 import torch
 
+from latentree.batches import Batches
 from latentree.models.base import (
     FactorModel,
     FitReport,
@@ -42,7 +43,9 @@ class TorchFactorModel(FactorModel):
         generator = torch.Generator().manual_seed(derive_seed(seed, "start"))
         self.module = self.make_module(n_genes, generator)
         self.start(self.module, data, generator)
-        report = train(self.module, data, self.scaling, self.settings, seed, options)
+        self.module.to(options.device)
+        batches = Batches(data, self.scaling, self.module, options.device)
+        report = train(self.module, batches, self.settings, seed, options)
         self.finish(self.module, data)
         return report
 

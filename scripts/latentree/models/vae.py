@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from latentree.batches import Batch
 from latentree.models.base import TrainingData, row_chunks
-from latentree.models.layers import GaussianNoise, dropout, gaussian_kl, linear, noise
+from latentree.models.layers import dropout, gaussian_kl, linear, noise
+from latentree.models.likelihoods import GaussianLikelihood
 from latentree.models.torch_model import TorchFactorModel
 from latentree.settings import VAESettings
 from latentree.training import TorchModule
@@ -42,28 +44,32 @@ class VAEModule(TorchModule):
             nn.ReLU(),
             linear(hidden, n_genes, generator),
         )
-        self.noise = GaussianNoise(n_genes)
+        self.likelihood = GaussianLikelihood(1, n_genes)
         # of the training cells' posterior means, set after the fit: where slopes are taken
         self.register_buffer("latent_mean", torch.zeros(n_factors))
         self.register_buffer("latent_sd", torch.ones(n_factors))
 
-    def loss_parts(self, x: Tensor, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
+    def loss_parts(self, batch: Batch, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
+        x = batch.x
         mean, log_var = self._posterior(dropout(x, self.settings.dropout, generator))
         z = mean + (0.5 * log_var).exp() * noise(tuple(mean.shape), generator, mean.device)
         warmup = self.settings.kl_warmup
         kl_weight = min(1.0, progress / warmup) if warmup > 0 else 1.0
         return {
-            "reconstruction": self.noise.negative_log_likelihood(x, self.decoder(z)).mean(),
+            "reconstruction": self._misfit(batch, z),
             "kl": kl_weight * gaussian_kl(mean, log_var).mean(),
-            "prior_sigma": self.noise.prior_loss(),
+            "prior_sigma": self.likelihood.prior_loss()[0],
         }
 
-    def validation_parts(self, x: Tensor) -> dict[str, Tensor]:
-        mean, log_var = self._posterior(x)
+    def validation_parts(self, batch: Batch) -> dict[str, Tensor]:
+        mean, log_var = self._posterior(batch.x)
         return {
-            "reconstruction": self.noise.negative_log_likelihood(x, self.decoder(mean)).mean(),
+            "reconstruction": self._misfit(batch, mean),
             "kl": gaussian_kl(mean, log_var).mean(),
         }
+
+    def _misfit(self, batch: Batch, z: Tensor) -> Tensor:
+        return self.likelihood.loss(self.decoder(z)[None], self.likelihood.target(batch))[0]
 
     def encode_mean(self, x: Tensor) -> Tensor:
         return self.mean_head(self.encoder(x))
@@ -88,7 +94,8 @@ class VAEModel(TorchFactorModel):
 
     def start(self, module: TorchModule, data: TrainingData, generator: torch.Generator) -> None:
         assert isinstance(module, VAEModule)
-        module.noise.start(torch.from_numpy(self.scaling.scaled_sd), len(data.train))
+        sd = torch.from_numpy(self.scaling.scaled_sd)
+        module.likelihood.start(0, sd, torch.ones_like(sd), len(data.train))
 
     def finish(self, module: TorchModule, data: TrainingData) -> None:
         assert isinstance(module, VAEModule)

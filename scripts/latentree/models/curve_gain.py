@@ -1,0 +1,65 @@
+"""Did a decoder's curves earn their place? Held-out error against straight lines on the same factors."""
+
+import numpy as np
+
+from latentree.models.base import FactorModel, Matrix, TrainingData, row_chunks
+
+
+def curve_gain(model: FactorModel, data: TrainingData, used: np.ndarray) -> float | None:
+    """Share of the lines' squared error on validation cells that the model's curves save.
+
+    The lines are least squares of each gene's x on the factors that it uses, through training cells; errors
+    count in units of the gene's residual variance there, so that no gene outweighs the others. Negative
+    where lines do better.
+
+    Parameters
+    ----------
+    model
+        Fitted.
+    data
+        The cells it was fitted to.
+    used
+        (n_genes, n_factors) bool.
+
+    Returns
+    -------
+    None without validation cells.
+    """
+    if len(data.validation) == 0:
+        return None
+    lines, spread = _lines(model, data, used)
+    errors = np.zeros(2)
+    for rows in row_chunks(len(data.validation), data.x.shape[1]):
+        x = data.x[data.validation[rows]]
+        latents = model.transform(x)
+        dense = _dense(x)
+        errors[0] += (((dense - _design(latents) @ lines) ** 2) / spread).sum()
+        errors[1] += (((dense - model.reconstruct(latents)) ** 2) / spread).sum()
+    return float(1 - errors[1] / errors[0]) if errors[0] > 0 else None
+
+
+def _lines(model: FactorModel, data: TrainingData, used: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients (1 + n_factors, n_genes) and mean squared residuals (n_genes,) on training cells."""
+    n_factors, n_genes = used.shape[1], used.shape[0]
+    gram, cross = np.zeros((1 + n_factors, 1 + n_factors)), np.zeros((1 + n_factors, n_genes))
+    squares = np.zeros(n_genes)
+    for rows in row_chunks(len(data.train), n_genes):
+        x = data.x[data.train[rows]]
+        design, dense = _design(model.transform(x)), _dense(x)
+        gram += design.T @ design
+        cross += design.T @ dense
+        squares += (dense**2).sum(0)
+    lines = np.zeros_like(cross)
+    for gene in range(n_genes):
+        terms = np.flatnonzero(np.r_[True, used[gene]])
+        lines[terms, gene] = np.linalg.lstsq(gram[np.ix_(terms, terms)], cross[terms, gene], rcond=None)[0]
+    residuals = (squares - (lines * cross).sum(0)) / len(data.train)
+    return lines, np.maximum(residuals, 1e-12 + 1e-6 * squares / len(data.train))
+
+
+def _design(latents: np.ndarray) -> np.ndarray:
+    return np.hstack([np.ones((len(latents), 1)), latents.astype(np.float64)])
+
+
+def _dense(x: Matrix) -> np.ndarray:
+    return (x if isinstance(x, np.ndarray) else x.toarray()).astype(np.float64)

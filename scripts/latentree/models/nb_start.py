@@ -1,0 +1,89 @@
+"""From factor scores to the loadings of a negative binomial factor model on counts."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from latentree.models.base import TrainingData
+from latentree.models.starts import Start
+
+# cells at most that the regressions see: their loadings are only where the fit starts
+_CELLS = 4096
+_ITERATIONS = 5
+# prior variance of a loading is one over this share of the information of an average gene
+_RIDGE = 1e-2
+# a Newton step moves no coefficient further, in log units
+_LONGEST_STEP = 1.0
+_LEAST_THETA, _MOST_THETA = 0.05, 1e3
+# genes of a block: (genes, factors, factors) and (cells, genes) arrays stay small
+_BLOCK = 256
+
+
+def negative_binomial_start(
+    start: Start, data: TrainingData, scores: np.ndarray, rows: np.ndarray
+) -> tuple[Start, np.ndarray]:
+    """A start whose offset and loadings are those of regressions of the counts on the start's scores.
+
+    One regression per gene, ``count ~ NB(library * exp(offset + loadings . score), theta)``, by damped
+    Newton steps with a small ridge; genes without a count keep loadings of zero.
+
+    Parameters
+    ----------
+    start
+        Of the scaled values.
+    data
+        With counts.
+    scores
+        (n_rows, n_factors) of the cells ``rows``, about centred.
+    rows
+        (n_rows,) training rows; the first ``_CELLS`` evenly spaced ones are looked at.
+
+    Returns
+    -------
+    The start in log units, and the dispersions theta (n_genes,) float64.
+    """
+    assert data.counts is not None
+    chosen = np.linspace(0, len(rows) - 1, min(len(rows), _CELLS)).round().astype(np.int64)
+    counts = data.counts.values[rows[chosen]]
+    log_library = np.log(data.counts.library[rows[chosen]])
+    design = np.hstack([np.ones((len(chosen), 1)), scores[chosen]])
+    n_genes = counts.shape[1]
+    coefficients, theta = np.zeros((n_genes, design.shape[1])), np.ones(n_genes)
+    for first in range(0, n_genes, _BLOCK):
+        genes = slice(first, first + _BLOCK)
+        block = counts[:, genes]
+        dense = np.asarray(block if isinstance(block, np.ndarray) else block.toarray(), dtype=np.float64)
+        coefficients[genes], theta[genes] = _regress(dense, log_library, design)
+    return replace(start, offset=coefficients[:, 0], loadings=coefficients[:, 1:]), theta
+
+
+def _regress(
+    counts: np.ndarray, log_library: np.ndarray, design: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients (genes, n_columns) and dispersions (genes,) of counts (n_cells, genes) on a design."""
+    n_cells, n_columns = design.shape
+    # half a count more in all cells together, so that a gene that is never seen has a finite mean
+    coefficients = np.zeros((counts.shape[1], n_columns))
+    coefficients[:, 0] = np.log((counts.sum(0) + 0.5) / np.exp(log_library).sum())
+    products = (design[:, :, None] * design[:, None]).reshape(n_cells, -1)
+    for _ in range(_ITERATIONS):
+        mean = np.exp(np.clip(log_library[:, None] + design @ coefficients.T, -15, 15))
+        theta = _dispersion(counts, mean)
+        weight = mean / (1 + mean / theta)
+        gradient = ((counts - mean) / (1 + mean / theta)).T @ design
+        information = (weight.T @ products).reshape(-1, n_columns, n_columns)
+        ridge = _RIDGE * weight.sum(0).mean() * np.eye(n_columns)
+        ridge[0, 0] = 1e-8
+        gradient[:, 1:] -= ridge[1, 1] * coefficients[:, 1:]
+        step = np.linalg.solve(information + ridge, gradient[..., None])[..., 0]
+        coefficients += step * np.minimum(1, _LONGEST_STEP / np.abs(step).max(1, keepdims=True).clip(1e-12))
+    coefficients[counts.sum(0) == 0, 1:] = 0
+    mean = np.exp(np.clip(log_library[:, None] + design @ coefficients.T, -15, 15))
+    return coefficients, _dispersion(counts, mean)
+
+
+def _dispersion(counts: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Moment estimate of theta (genes,): what the squared residuals exceed the mean by is mean^2 / theta."""
+    excess = ((counts - mean) ** 2 - mean).sum(0)
+    theta = (mean**2).sum(0) / np.maximum(excess, 1e-12)
+    return np.clip(np.where(excess > 0, theta, _MOST_THETA), _LEAST_THETA, _MOST_THETA)
