@@ -35,7 +35,7 @@ SMALL = {
         "n_steps": 100,
         "n_finetune_steps": 50,
     },
-    "downstream": {"stability": {"n_resamples": 2, "n_halves": 1}},
+    "downstream": {"stability": {"n_resamples": 0, "n_halves": 1}},
 }
 NO_REFITS = {"stability": {"n_resamples": 0, "n_halves": 0}}
 
