@@ -63,10 +63,10 @@ from latentree.models.base import RunOptions
 from pathlib import Path
 
 class Killed(Autoencoder):
-    def loss_parts(self, x, generator, progress):
+    def loss_parts(self, batch, generator, progress):
         if self.steps == 14:  # in the middle of epoch 5
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().loss_parts(x, generator, progress)
+        return super().loss_parts(batch, generator, progress)
 
 run(Killed(), options=RunOptions(checkpoint=Path({folder!r}), checkpoint_key="a"))
 """

@@ -2,90 +2,186 @@
 
 import pytest
 import torch
-from torch.distributions import Laplace, MultivariateNormal, Normal, kl_divergence
+from torch import Tensor
+from torch.distributions import Laplace, MultivariateNormal, NegativeBinomial, Normal, kl_divergence
 
-from latentree.models.sparse_vae import SparseVAEModule
+from latentree.batches import Batch
+from latentree.models.likelihoods import GaussianLikelihood
+from latentree.models.sparse_vae_module import Sizes, SparseVAEModule
 from latentree.settings import SparseVAESettings
 
+N_FITS, N_CELLS, N_GENES, N_FACTORS, N_TRAIN = 2, 20, 7, 3, 50
+RESOLVED = {
+    "likelihood": "gaussian",
+    "input": "log",
+    "decoder": "linear",
+    "start": "varimax",
+    "encoder_mean": "linear",
+    "lambda0": 0.4,
+    "lambda1": 0.1,
+    "ladder_steps": 8,
+    "refit_fraction": 0.2,
+    "mixing_penalty": 0.3,
+    "decoder_ridge": 0.3,
+    "max_epochs": 10,
+    "batch_size": 20,
+}
 
-def _module(**settings: object) -> SparseVAEModule:
-    """A module away from its start: 7 genes in units of 2, 3 factors, 50 training cells."""
-    generator = torch.Generator().manual_seed(3)
-    module = SparseVAEModule(SparseVAESettings.model_validate(settings), 7, 3, generator)
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def _module(n_fits: int = N_FITS, **settings: object) -> SparseVAEModule:
+    """A module away from its start: 7 genes, with a Gaussian likelihood in units of 2; 50 training cells."""
+    generator = _generator(3)
+    checked = SparseVAESettings.model_validate({**RESOLVED, **settings})
+    module = SparseVAEModule(checked, Sizes(n_fits, N_GENES, N_FACTORS), generator)
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.normal_(generator=generator).mul_(0.5)
+        module.encoder.scores.normal_(generator=generator).mul_(0.2)
+        # variances that leave the predictors of counts in their range
+        module.encoder.log_variance.weight.mul_(0.02)
         module.inclusion.uniform_(generator=generator)
-        module.prior.correlation.copy_(torch.tensor([[1, 0.5, 0], [0.5, 1, 0.2], [0, 0.2, 1]]))
-        module.noise.start(torch.ones(7), 50)
-        module.noise.log_sigma.normal_(generator=generator)
-        module.gene_unit.fill_(2)
+        moving = torch.randn(n_fits, 40, N_FACTORS, generator=generator)
+        moving[..., 1] += moving[..., 0]
+        for _ in range(100):
+            module.prior.update(moving, torch.full_like(moving, -1), module.alive)
+        module.n_train.fill_(N_TRAIN)
+        if isinstance(module.likelihood, GaussianLikelihood):
+            for fit in range(n_fits):
+                module.likelihood.start(fit, torch.ones(N_GENES), torch.full((N_GENES,), 2.0), N_TRAIN)
+        module.likelihood.parameter.normal_(generator=generator)
     return module
 
 
-@pytest.mark.parametrize("decoder", ["mlp", "linear"])
-def test_the_objective_is_the_papers_with_sums_over_genes_and_factors(decoder):
-    module = _module(decoder=decoder, penalty_unit="objective", lambda0=5, lambda1=2, ladder_steps=1)
-    x = torch.randn(20, 7, generator=torch.Generator().manual_seed(4))
-    parts = module.loss_parts(x, torch.Generator().manual_seed(5), progress=0.5)
+def _batch(module: SparseVAEModule) -> Batch:
+    generator = _generator(4)
+    shape = (module.sizes.n_fits, N_CELLS, N_GENES)
+    x = torch.randn(shape, generator=generator)
+    features = torch.stack([x[fit] @ module.encoder.scores[fit] for fit in range(len(x))])
+    counts = torch.poisson(torch.rand(shape, generator=generator) * 5, generator=generator)
+    return Batch(x, counts, torch.randn(len(x), N_CELLS, 1, generator=generator), features)
 
-    draws = torch.randn(20, 3, generator=torch.Generator().manual_seed(5))
-    mean, log_variance = module.encoder(x)
+
+def _log_likelihood(module: SparseVAEModule, batch: Batch, z: Tensor) -> Tensor:
+    """Of each fit: sum over genes, mean over cells."""
+    predictor = module.decoder.predictor(z, module.weights)
+    size = module.likelihood.parameter.exp()[:, None]
+    if module.settings.likelihood == "gaussian":
+        return Normal(predictor, size).log_prob(batch.x / 2).sum(2).mean(1)
+    odds = predictor + batch.log_library - size.log()
+    return NegativeBinomial(size, logits=odds).log_prob(batch.counts).sum(2).mean(1)
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "nb"])
+@pytest.mark.parametrize("decoder", ["mlp", "linear", "additive"])
+def test_the_objective_is_the_papers_with_sums_over_genes_and_factors(decoder, likelihood):
+    module = _module(
+        decoder=decoder, likelihood=likelihood, penalty_unit="objective", lambda0=5, lambda1=2, ladder_steps=1
+    )
+    batch = _batch(module)
+    parts = module.loss_parts(batch, _generator(5), progress=0.5)
+
+    draws = torch.randn(N_FITS, N_CELLS, N_FACTORS, generator=_generator(5))
+    mean, log_variance = module.encoder(batch.x, batch.features)
+    torch.testing.assert_close(mean, batch.features @ module.encoder.mixing)
     z = mean + draws * (log_variance / 2).exp()
-    sigma = module.noise.log_sigma.exp()
-    predicted = module.decoder.mean(z, module.weights)
-    log_likelihood = Normal(predicted, sigma).log_prob(x / 2).sum(1).mean()
     posterior = MultivariateNormal(mean, torch.diag_embed(log_variance.exp()))
-    kl = kl_divergence(posterior, MultivariateNormal(torch.zeros(3), module.prior.correlation)).mean()
+    prior = MultivariateNormal(torch.zeros(N_FACTORS), module.prior.correlation[:, None])
     # Laplace log densities without their constants, at the expected rate; the priors count once for 50 cells
     rate = 2 * module.inclusion + 5 * (1 - module.inclusion)
-    density = Laplace(torch.zeros(7, 3), 1 / rate)
-    prior_w = (density.log_prob(torch.zeros(7, 3)) - density.log_prob(module.weights)).sum() / 50
-    scale = 0.5843743741551833 / 3
-    prior_sigma = (5 * sigma.log() + 1.5 * scale / sigma**2).sum() / 50
-    mixing = 0.3 * (module.encoder.mixing - torch.eye(3)).square().sum()
-
+    sizes = module.weights.square().sum(-1).sqrt()
+    density = Laplace(torch.zeros_like(rate), 1 / rate)
+    prior_w = (density.log_prob(torch.zeros_like(rate)) - density.log_prob(sizes)).sum((1, 2)) / N_TRAIN
+    scale, sigma = 0.5843743741551833 / 3, module.likelihood.parameter.exp()
+    prior_sigma = (5 * sigma.log() + 1.5 * scale / sigma**2).sum(1) / N_TRAIN
     expected = {
-        "reconstruction": -log_likelihood,
-        "kl": kl,
-        "prior_sigma": prior_sigma,
+        "reconstruction": -_log_likelihood(module, batch, z),
+        "kl": kl_divergence(posterior, prior).mean(1),
+        "prior_sigma": prior_sigma if likelihood == "gaussian" else torch.zeros(N_FITS),
         "prior_w": prior_w,
-        "mixing_encoder": mixing,
+        "mixing_encoder": 0.3 * (module.encoder.mixing - torch.eye(N_FACTORS)).square().sum((1, 2)),
+        "ridge_decoder": 0.3 * module.decoder.heads.square().sum((1, 2))
+        if decoder == "mlp"
+        else torch.zeros(N_FITS),
     }
+    assert list(parts) == list(expected)
     for name, value in expected.items():
-        torch.testing.assert_close(parts[name], value, rtol=1e-4, atol=1e-5)
-    ridge = 0.3 * module.decoder.heads.square().sum() if decoder == "mlp" else torch.zeros(())
-    torch.testing.assert_close(parts["ridge_decoder"], ridge)
-    assert set(parts) == {*expected, "ridge_decoder"}
+        assert parts[name].shape == (N_FITS,), name
+        torch.testing.assert_close(
+            parts[name], value, rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+    at_mean = module.validation_parts(batch)
+    assert list(at_mean) == ["reconstruction", "kl"]
+    torch.testing.assert_close(
+        at_mean["reconstruction"], -_log_likelihood(module, batch, mean), rtol=1e-4, atol=0
+    )
+    torch.testing.assert_close(at_mean["kl"], expected["kl"], rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_mean_adds_to_the_mixed_scores():
+    module = _module(encoder_mean="mlp")
+    batch, encoder = _batch(module), module.encoder
+    mean, _ = encoder(batch.x, batch.features)
+    hidden = torch.relu(encoder.hidden2(torch.relu(encoder.hidden1(batch.x))))
+    torch.testing.assert_close(mean, encoder.mean(hidden) + batch.features @ encoder.mixing)
+    torch.testing.assert_close(module.cell_features(batch.x[0]), batch.x[0] @ encoder.scores[0])
+
+
+def test_a_fit_of_a_stack_has_the_loss_it_has_alone():
+    stack = _module()
+    batch = _batch(stack)
+    together = stack.validation_parts(batch)
+    for fit in range(N_FITS):
+        cells = Batch(batch.x[fit], features=batch.features[fit])
+        alone = stack.only(fit).validation_parts(cells)
+        for name, value in alone.items():
+            torch.testing.assert_close(value, together[name][fit : fit + 1])
 
 
 def test_the_penalty_has_a_gradient_only_where_no_proximal_step_follows():
-    x = torch.randn(20, 7, generator=torch.Generator().manual_seed(4))
-    proximal = _module().loss_parts(x, torch.Generator(), progress=0.5)["prior_w"]
-    plain = _module(proximal=False).loss_parts(x, torch.Generator(), progress=0.5)["prior_w"]
+    losses = []
+    for settings in ({}, {"proximal": False}):
+        module = _module(**settings)
+        losses.append(module.loss_parts(_batch(module), torch.Generator(), progress=0.5)["prior_w"])
+    proximal, plain = losses
     assert not proximal.requires_grad
     assert plain.requires_grad
     torch.testing.assert_close(proximal, plain.detach())
 
 
 def test_rates_per_cell_do_not_depend_on_the_number_of_cells():
-    x = torch.randn(20, 7, generator=torch.Generator().manual_seed(4))
     few, many = _module(), _module()
-    many.noise.n_train.fill_(5000)
+    many.n_train.fill_(5000)
     for module in (few, many):
         module.inclusion.fill_(1)
-    losses = [module.loss_parts(x, torch.Generator(), progress=0.5)["prior_w"] for module in (few, many)]
+    losses = [m.loss_parts(_batch(m), torch.Generator(), progress=0.5)["prior_w"] for m in (few, many)]
     torch.testing.assert_close(losses[0], losses[1])
-    torch.testing.assert_close(losses[0], 0.1 * few.weights.detach().abs().sum())
+    torch.testing.assert_close(losses[0], 0.1 * few.weights.detach().abs().sum((1, 2, 3)))
 
 
 def test_the_refit_has_no_penalty_a_falling_rate_and_a_frozen_support():
     module = _module()
-    parts = module.loss_parts(torch.zeros(20, 7), torch.Generator(), progress=0.85)
-    assert parts["prior_w"].item() == 0
+    parts = module.loss_parts(_batch(module), torch.Generator(), progress=0.85)
+    assert parts["prior_w"].tolist() == [0, 0]
     factors = [module.learning_rate_factor(p) for p in (0, 0.8, 0.9, 1)]
     assert factors == pytest.approx([1, 1, 0.525, 0.05])
-    module.support[2] = False
+    module.support[1, 2] = False
     module.after_step(1e-3, torch.optim.Adam(module.parameter_groups()))
-    assert not module.weights[2].any()
-    assert module.weights[3].all()
+    assert not module.weights[1, 2].any()
+    assert module.weights[1, 3].all()
+    assert module.weights[0].all()
+
+
+def test_emptied_factors_leave_the_posterior_and_cost_nothing():
+    module = _module()
+    module.alive[0, 1] = False
+    batch = _batch(module)
+    mean, log_variance = module._posterior_of(batch)
+    assert not mean[0, :, 1].any()
+    assert not log_variance[0, :, 1].any()
+    assert mean[1, :, 1].all()
+    assert mean[0, :, 0].all()

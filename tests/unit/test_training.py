@@ -19,6 +19,7 @@ from training_fixture import (
 )
 
 from latentree import training
+from latentree.batches import Batch
 from latentree.errors import InputError
 from latentree.models.base import InputScaling, RunOptions
 from latentree.training import NonFiniteLossError, resolve_device
@@ -105,7 +106,7 @@ def test_global_random_state_threads_and_determinism_are_left_as_they_were() -> 
 class Overfitting(Mean):
     """Walks away from the validation cells' optimum: the validation loss falls, then rises."""
 
-    def loss_parts(self, x: Tensor, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
+    def loss_parts(self, batch: Batch, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
         return {"pull": self.mean.sum()}
 
     def learning_rate_factor(self, progress: float) -> float:

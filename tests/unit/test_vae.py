@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-import scipy.stats
 import torch
 from models_fixture import N_GENES, as_data, fitted, log_counts
 
-from latentree.models.layers import GaussianNoise, dropout, gaussian_kl, linear, noise
+from latentree.batches import Batch
+from latentree.models.layers import StackedLinear, dropout, gaussian_kl, linear, noise
 
 
 def test_layers_draw_from_their_generator_alone() -> None:
@@ -26,7 +26,21 @@ def test_layers_draw_from_their_generator_alone() -> None:
     assert float(x.mean()) == pytest.approx(1, abs=0.02)
 
 
-def test_kl_and_noise_equal_those_of_other_libraries() -> None:
+def test_a_stack_of_layers_is_the_layers_side_by_side() -> None:
+    generator = torch.Generator().manual_seed(5)
+    x = torch.randn(3, 7, 100, generator=generator)
+    for bias in (True, False):
+        stack = StackedLinear(3, 100, 400, generator, bias=bias)
+        assert (stack.bias is not None) == bias
+        for fit in range(3):
+            alone = torch.nn.functional.linear(x[fit], stack.weight[fit], stack.bias[fit] if bias else None)
+            torch.testing.assert_close(stack(x)[fit], alone)
+        assert 0.0999 < float(stack.weight.detach().abs().max()) <= 0.1
+        assert float(stack.weight.detach().std()) == pytest.approx(0.1 / np.sqrt(3), rel=0.01)
+    assert not torch.equal(stack.weight[0], stack.weight[1])
+
+
+def test_kl_equals_torchs() -> None:
     generator = torch.Generator().manual_seed(0)
     mean, log_var = torch.randn(4, 3, generator=generator), torch.randn(4, 3, generator=generator)
     posterior = torch.distributions.Normal(mean, (0.5 * log_var).exp())
@@ -34,37 +48,18 @@ def test_kl_and_noise_equal_those_of_other_libraries() -> None:
     expected = torch.distributions.kl_divergence(posterior, prior).sum(dim=1)
     torch.testing.assert_close(gaussian_kl(mean, log_var), expected)
 
-    layer = GaussianNoise(5)
-    sd = torch.tensor([0.5, 1.0, 1.5, 2.0, 0.8])
-    layer.start(sd, n_train=50)
-    x, centre = torch.randn(4, 5, generator=generator), torch.randn(4, 5, generator=generator)
-    expected = -torch.distributions.Normal(centre, sd).log_prob(x).sum(dim=1)
-    torch.testing.assert_close(layer.negative_log_likelihood(x, centre), expected)
-
-    # P(sigma < the 5% quantile of the sd) = .9 fixes the scale; densities differ by a constant only
-    scale = float(layer.prior_scale)
-    inverse_gamma = scipy.stats.invgamma(1.5, scale=1.5 * scale)
-    assert inverse_gamma.cdf(float(torch.quantile(sd, 0.05)) ** 2) == pytest.approx(0.9, abs=1e-4)
-    differences = []
-    for factor in (1.0, 0.4):
-        with torch.no_grad():
-            layer.log_sigma.copy_((factor * sd).log())
-        density = -inverse_gamma.logpdf((factor * sd.numpy()) ** 2).sum() / 50
-        differences.append(float(layer.prior_loss().detach()) - density)
-    assert differences[0] == pytest.approx(differences[1], abs=1e-5)
-
 
 def test_vae_loss_is_the_expected_evidence_bound() -> None:
     x = log_counts()
     model = fitted("vae", x, kl_warmup=0.0, dropout=0.0)
     module = model.module  # type: ignore[attr-defined]
     scaled = torch.from_numpy(model.scaling.apply(x))
-    parts = module.loss_parts(scaled, torch.Generator().manual_seed(0), 0.0)
+    parts = module.loss_parts(Batch(scaled), torch.Generator().manual_seed(0), 0.0)
     mean = module.encode_mean(scaled)
     log_var = module.log_var_head(module.encoder(scaled))
     draw = torch.randn(mean.shape, generator=torch.Generator().manual_seed(0))
     decoded = module.decode_mean(mean + (0.5 * log_var).exp() * draw)
-    likelihood = torch.distributions.Normal(decoded, module.noise.log_sigma.exp())
+    likelihood = torch.distributions.Normal(decoded, module.likelihood.parameter[0].exp())
     torch.testing.assert_close(parts["reconstruction"], -likelihood.log_prob(scaled).sum(dim=1).mean())
     torch.testing.assert_close(parts["kl"], gaussian_kl(mean, log_var).mean())
     assert set(parts) == {"reconstruction", "kl", "prior_sigma"}
@@ -74,7 +69,7 @@ def test_vae_switches_its_kl_on_slowly() -> None:
     module = fitted("vae", log_counts(), kl_warmup=0.5, dropout=0.0).module  # type: ignore[attr-defined]
     x = torch.randn(8, N_GENES, generator=torch.Generator().manual_seed(0))
     kl = [
-        float(module.loss_parts(x, torch.Generator().manual_seed(0), progress)["kl"].detach())
+        float(module.loss_parts(Batch(x), torch.Generator().manual_seed(0), progress)["kl"].detach())
         for progress in (0.0, 0.25, 0.5, 0.9)
     ]
     assert kl[0] == 0

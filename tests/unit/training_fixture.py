@@ -5,6 +5,7 @@ import torch
 from scipy import sparse
 from torch import Tensor, nn
 
+from latentree.batches import Batch, Batches
 from latentree.models.base import FitReport, InputScaling, RunOptions, TrainingData
 from latentree.models.layers import linear, noise
 from latentree.settings import TorchModelSettings
@@ -27,7 +28,8 @@ class Autoencoder(TorchModule):
         self.breaks_at, self.interrupts_at = breaks_at, interrupts_at
         self.epoch = 0
 
-    def loss_parts(self, x: Tensor, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
+    def loss_parts(self, batch: Batch, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
+        x = batch.x
         z = self.encoder(x)
         z = z + 0.1 * noise(tuple(z.shape), generator, z.device)
         size = (z**2).sum(dim=1).mean()
@@ -36,7 +38,8 @@ class Autoencoder(TorchModule):
             "kl": size * (float("nan") if self.epoch == self.breaks_at else 0.01),
         }
 
-    def validation_parts(self, x: Tensor) -> dict[str, Tensor]:
+    def validation_parts(self, batch: Batch) -> dict[str, Tensor]:
+        x = batch.x
         return {"reconstruction": ((x - self.decode_mean(self.encode_mean(x))) ** 2).sum(dim=1).mean()}
 
     def encode_mean(self, x: Tensor) -> Tensor:
@@ -80,8 +83,9 @@ def run(
     options: RunOptions | None = None,
 ) -> FitReport:
     data = data if data is not None else example_data()
-    scaling = InputScaling.fit(data, "log", 1.0)
-    return train(module, data, scaling, settings, seed, options if options is not None else RunOptions())
+    options = options if options is not None else RunOptions()
+    batches = Batches(data, InputScaling.fit(data, "log", 1.0), module, options.device)
+    return train(module, batches, settings, seed, options)
 
 
 def parameters(module: nn.Module) -> dict[str, np.ndarray]:
@@ -106,11 +110,11 @@ class Mean(TorchModule):
         super().__init__()
         self.mean = nn.Parameter(torch.full((N_GENES,), 2.0))
 
-    def loss_parts(self, x: Tensor, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
-        return self.validation_parts(x)
+    def loss_parts(self, batch: Batch, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
+        return self.validation_parts(batch)
 
-    def validation_parts(self, x: Tensor) -> dict[str, Tensor]:
-        return {"error": ((x - self.mean) ** 2).sum(dim=1).mean()}
+    def validation_parts(self, batch: Batch) -> dict[str, Tensor]:
+        return {"error": ((batch.x - self.mean) ** 2).sum(dim=1).mean()}
 
     def encode_mean(self, x: Tensor) -> Tensor:
         return x
