@@ -30,6 +30,9 @@ class Start:
         (n_factors,): variances of z given a cell, likewise.
     offset
         (n_genes,): 0, because x is centred.
+    support
+        (n_genes, n_factors) bool, which factors a gene may use; None: all. A gene may use a factor on
+        which it has no slope: by a curve, or in an interaction.
     """
 
     loadings: np.ndarray
@@ -37,6 +40,7 @@ class Start:
     noise_variance: np.ndarray
     posterior_variance: np.ndarray
     offset: np.ndarray
+    support: np.ndarray | None = None
 
 
 def varimax(
