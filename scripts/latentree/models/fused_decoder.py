@@ -255,11 +255,11 @@ class _Gradients:
     def __init__(self, sweep: _Sweep) -> None:
         self._sweep = sweep
         self._z_t = sweep.z.mT.contiguous()
-        self._first_t = sweep.first.mT
-        self._in_z_t, self._in_first = torch.zeros_like(self._z_t), torch.zeros_like(sweep.first)
+        self._in_z_t = torch.zeros_like(self._z_t)
+        # by the first layer with the weights multiplied in; all of it, because small sums are slow
+        self._in_entry = sweep.z.new_empty(*self._z_t.shape[:-1], sweep.n_genes * sweep.n_hidden)
         self._in_second = torch.zeros_like(sweep.second, dtype=sweep.z.dtype)
         self._in_bias = torch.zeros_like(sweep.bias.squeeze(-2), dtype=sweep.z.dtype)
-        self._in_weights: list[Tensor] = []
         self._in_heads: list[Tensor] = []
 
     def add(self, chunk: _Chunk, in_mean: Tensor, layer2_by_gene: Tensor) -> None:
@@ -278,16 +278,16 @@ class _Gradients:
         _rectified(room.scratch, room.layer1, out=room.scratch)
         # this way round, because products with a few columns are slow
         _add_product(self._in_z_t, chunk.entry, room.scratch_wide.mT)
-        in_entry = torch.matmul(self._z_t, room.scratch_wide).view(len(chunk.weights), -1, n_hidden)
-        self._in_weights.append(torch.bmm(in_entry, self._first_t))
-        _add_product(self._in_first, chunk.weights, in_entry)
+        columns = slice(chunk.genes.start * n_hidden, chunk.genes.stop * n_hidden)
+        self._in_entry[..., columns] = torch.matmul(self._z_t, room.scratch_wide)
 
     def finished(self) -> Iterator[Tensor]:
         """By z, weights, first, second, bias and heads, in the shapes that these came in."""
         n_fits, n_factors = self._sweep.n_fits, self._z_t.shape[-2]
+        in_entry = self._in_entry.view(n_fits * n_factors, -1, self._sweep.n_hidden)
         yield self._in_z_t.view(n_fits, n_factors, -1).mT
-        yield torch.cat(self._in_weights, 1).view(n_fits, n_factors, -1).mT
-        yield self._in_first.view(n_fits, n_factors, -1).mT
+        yield torch.bmm(self._sweep.first, in_entry.mT).view(n_fits, n_factors, -1).mT
+        yield torch.bmm(self._sweep.weights, in_entry).view(n_fits, n_factors, -1).mT
         yield self._in_second.view(n_fits, *self._in_second.shape[-2:])
         yield self._in_bias.view(n_fits, -1)
         yield torch.cat(self._in_heads, 1)
