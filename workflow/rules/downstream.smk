@@ -65,7 +65,7 @@ rule compare_fits:
     log:
         "<logs>/{atlas}/compare_fits.log",
     conda:
-        "../../envs/downstream.yaml"
+        "../../envs/torch.yaml"
     resources:
         mem_mb=memory(1500, 10),
         runtime=minutes(20),
