@@ -133,7 +133,7 @@ def describe(
     scores = {
         split: r2(model, given.data.x, own_latents, given.rows(split), training) for split in given.splits
     }
-    diagnostics = model.diagnostics()
+    diagnostics = _diagnostics(model, arrangement)
     resolved = model.settings.model_dump(mode="json")
     facts = {
         "model": model.name,
@@ -145,7 +145,7 @@ def describe(
         "scale": given.scale,
     }
     if diagnostics is not None:
-        facts["diagnostics_json"] = json.dumps(asdict(diagnostics), sort_keys=True)
+        facts["diagnostics_json"] = json.dumps(diagnostics, sort_keys=True)
     factors = _factors_anndata(given.obs, given.genes, model, own_latents, arrangement, shares, facts)
     summary = {
         "model": model.name,
@@ -161,7 +161,7 @@ def describe(
         "alive_factors": int(factors.uns["latentree"]["factors"]["alive"].sum()),
         "r2": {split: plain for split, (plain, _) in scores.items()},
         "r2_scaled": {split: scaled for split, (_, scaled) in scores.items()},
-        "diagnostics": None if diagnostics is None else asdict(diagnostics),
+        "diagnostics": diagnostics,
     }
     history = pd.DataFrame(report.history) if report.history else pd.DataFrame(columns=HISTORY_COLUMNS)
     return Fit(factors, history, summary, model, arrangement, training.mean, checkpoints)
@@ -231,11 +231,20 @@ def _factors_anndata(
         },
         index=[str(place) for place in range(model.n_factors)],
     )
-    diagnostics = model.diagnostics()
+    diagnostics = _diagnostics(model, arrangement)
     if diagnostics is not None:
-        table["n_anchor_genes"] = np.array(diagnostics.n_anchors, dtype=np.int64)[arrangement.order]
+        table["n_anchor_genes"] = np.array(diagnostics["n_anchors"], dtype=np.int64)
     factors.uns["latentree"] = {**facts, "factors": table}
     return factors
+
+
+def _diagnostics(model: FactorModel, arrangement: Arrangement) -> dict[str, Any] | None:
+    """What the model says about itself, factors in the order in which they are shown."""
+    diagnostics = model.diagnostics()
+    if diagnostics is None:
+        return None
+    n_anchors = [diagnostics.n_anchors[place] for place in arrangement.order]
+    return {**asdict(diagnostics), "n_anchors": n_anchors}
 
 
 def require_finite(latents: np.ndarray, model: str) -> None:

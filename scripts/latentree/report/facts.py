@@ -1,4 +1,4 @@
-"""The few counts of qc.json that head the page, and the versions that end it."""
+"""What heads the page (counts of qc.json), how a fit was made, and the versions that end the page."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -63,3 +63,29 @@ def _types(rows: list[Mapping[str, Any]] | None) -> str:
     return (
         "" if not rows else f"{len(rows)}: " + ", ".join(f"{r['cell_type']} ({r['n_cells']:,})" for r in rows)
     )
+
+
+def diagnostic_sentences(summary: Mapping[str, Any]) -> tuple[str, ...]:
+    """How a fit was made and how far it meets its model's conditions, from fit.json; or nothing."""
+    found = summary.get("diagnostics")
+    if not found:
+        return ()
+    resolved = summary.get("resolved", {})
+    likelihood = {"nb": "negative binomial on counts", "gaussian": "normal"}.get(
+        resolved.get("likelihood"), ""
+    )
+    losses = [f"{name} {loss:.3g}" for name, loss in sorted(found["start_losses"].items())]
+    compared = f" (held-out loss of the starts: {', '.join(losses)})" if losses else ""
+    sentences = [
+        f"Likelihood {likelihood}, {resolved.get('decoder')} decoder, input {resolved.get('input')}, "
+        f"posterior mean {resolved.get('encoder_mean')}, start {found['start']}{compared}.",
+        f"{found['anchored_factors']} of {found['n_alive']} living factors have two or more genes of their own, "
+        f"as the paper's condition for identifiable factors asks; two factors covary at most "
+        f"{found['covariance_ratio']:.2f} times the smaller of their variances (the condition: below 1).",
+    ]
+    if found["curve_gain"] is not None:
+        sentences.append(
+            f"The decoder's curves save {found['curve_gain']:.1%} of the held-out error that straight lines "
+            "on the same factors leave."
+        )
+    return tuple(sentences)

@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from latentree import __version__
 from latentree.files import write_text
-from latentree.report.facts import facts, software
+from latentree.report.facts import diagnostic_sentences, facts, software
 from latentree.report.inputs import Inputs, read_inputs
 from latentree.report.tables import (
     FactorRow,
@@ -192,7 +192,7 @@ def _fit_section(inputs: Inputs, number: int, model: str, n_factors: int, seed: 
         model=model,
         n_factors=n_factors,
         words=_MODEL_WORDS.get(model, ""),
-        remarks=_notes(summaries, seed),
+        remarks=(*diagnostic_sentences(summaries.get(seed, {})), *_notes(summaries, seed)),
         pictures=tuple(picture for picture in pictures if picture is not None),
         factors=factor_rows(
             inputs.genes,
@@ -202,6 +202,7 @@ def _fit_section(inputs: Inputs, number: int, model: str, n_factors: int, seed: 
             seed,
             gene_sets_given=inputs.gene_sets_given,
             agreement=agreement,
+            n_anchors=(summaries.get(seed, {}).get("diagnostics") or {}).get("n_anchors", ()),
         ),
         agreement_of=agreement_of,
     )

@@ -1,6 +1,6 @@
 """Tables as they are shown: few columns, rounded, with their reference rows."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -52,6 +52,7 @@ class FactorRow:
 
     name: str
     n_genes: str
+    n_anchors: str  # genes of this factor alone; empty where that is not known
     agreement: str  # with its partner in fits on other cells
     genes: tuple[tuple[str, str], ...]  # gene, sign-bearing loading
     n_more_genes: int
@@ -173,6 +174,7 @@ def factor_rows(
     *,
     gene_sets_given: bool = True,
     agreement: Mapping[str, str] | None = None,
+    n_anchors: Sequence[int] = (),
     n_genes: int = 12,
     n_sets: int = 3,
 ) -> tuple[FactorRow, ...]:
@@ -183,7 +185,7 @@ def factor_rows(
     counted = mine["inclusion"].notna().any()
     tested = _of_fit(enrichment, model, n_factors, seed)
     rows = []
-    for name in (f"f{i + 1}" for i in range(n_factors)):
+    for place, name in enumerate(f"f{i + 1}" for i in range(n_factors)):
         own = mine[mine["factor"] == name]
         own = own.reindex(own["loading"].abs().sort_values(ascending=False, kind="stable").index)
         overlapping = tested[tested["factor"] == name]
@@ -193,6 +195,7 @@ def factor_rows(
             FactorRow(
                 name=name,
                 n_genes=str(len(own)) if counted or own.empty else _NO_VALUE,
+                n_anchors=str(n_anchors[place]) if place < len(n_anchors) else "",
                 agreement=(agreement or {}).get(name, _NO_VALUE),
                 genes=tuple((str(g), _signed(v)) for g, v in _pairs(own.head(n_genes), "gene", "loading")),
                 n_more_genes=max(0, len(own) - n_genes) if counted else 0,
