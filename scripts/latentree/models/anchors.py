@@ -89,13 +89,14 @@ class _Explained:
     curved: np.ndarray
 
 
-def choose_start(values: np.ndarray, varimax: Start) -> StartChoice:
+def choose_start(values: np.ndarray, varimax: Start, only_anchors: bool = False) -> StartChoice:
     """Anchors where their few factors explain about as much as the varimax start's; else varimax.
 
     "Explain" is told by factors scored without the feature in question, so that a factor per feature, or
     a rotated one, does not explain more than it should. On cells, most of what moves together is shared by
     many factors, and the anchors' explain .53 to .82 of what varimax does (four atlases, 3 to 20 factors);
-    on data with anchors .91 and more. The measure is cheap: 40 features, before the anchors are refined.
+    on data with anchors .91 and more
+    (eight synthetic truths). The measure is cheap: 40 features, before the anchors are refined.
 
     Parameters
     ----------
@@ -103,6 +104,8 @@ def choose_start(values: np.ndarray, varimax: Start) -> StartChoice:
         (n_cells, n_genes) scaled training values as the encoder sees them.
     varimax
         Start of the same values, with as many factors as the fit.
+    only_anchors
+        Take the anchors wherever there are any.
     """
     sample = _Sample.of(values)
     rule = np.linspace(0, values.shape[1] - 1, min(values.shape[1], _RULE_FEATURES)).round().astype(np.int64)
@@ -117,7 +120,8 @@ def choose_start(values: np.ndarray, varimax: Start) -> StartChoice:
     if groups:
         first = _first_factors(sample.x, groups)
         explained["anchors"] = _mean_explained(sample.x, first, rule)
-    if not groups or explained["anchors"] < _AS_GOOD * explained["varimax"]:
+    as_good = only_anchors or explained["anchors"] >= _AS_GOOD * explained["varimax"]
+    if not groups or not as_good:
         return StartChoice("varimax", varimax, explained, 0.0, "linear")
     factors, found = _refined(sample.x, groups, first)
     gain = float(1 - found.curved.mean() / found.linear.mean())
