@@ -239,7 +239,7 @@ def test_a_fit_that_was_stopped_before_it_was_saved_is_not_fitted_again(
     folder = tmp_path / "checkpoint"
     first = lt.fit(atlas, "vae", 3, settings=settings, checkpoint=folder, progress=False)
     with monkeypatch.context() as patch:
-        patch.setattr("latentree.api.write_json", stops)
+        patch.setattr("latentree.fitted.write_json", stops)
         with pytest.raises(KeyboardInterrupt):
             first.save(tmp_path / "fit")
     again = lt.fit(atlas, "vae", 3, settings=settings, checkpoint=folder, progress=False)
@@ -271,9 +271,9 @@ def test_a_checkpoint_of_other_code_is_not_used(atlas: ad.AnnData, tmp_path: Pat
 @pytest.mark.parametrize(
     ("content", "lacking"),
     [
-        ("{}", "'model', 'n_factors', 'settings'"),
-        ("[]", "'model', 'n_factors', 'settings'"),
-        ('{"model": "pca", "n_factors": "3", "settings": {}}', "'n_factors'"),
+        ("{}", "'model', 'n_factors', 'resolved'"),
+        ("[]", "'model', 'n_factors', 'resolved'"),
+        ('{"model": "pca", "n_factors": "3", "resolved": {}}', "'n_factors'"),
     ],
 )
 def test_a_summary_that_lacks_what_load_needs_is_named(

@@ -107,3 +107,11 @@ def test_few_of_many_cells_are_looked_at(monkeypatch):
     partly = TrainingData(data.x, data.train, data.validation, Counts(counts, data.counts.library))
     start, _ = negative_binomial_start(_start(), partly, scores[data.train], data.train)
     np.testing.assert_allclose(start.loadings[:-1], loadings[:-1], atol=0.35)
+
+
+def test_a_random_start_keeps_the_direction_of_its_weights():
+    data, scores, _, _ = _simulated(n_cells=300)
+    start, _ = negative_binomial_start(_start(), data, np.zeros_like(scores)[data.train], data.train)
+    np.testing.assert_allclose(start.loadings, 0.3 * _start().loadings)
+    rates = np.log(data.counts.values[data.train].sum(0)[:-1] / data.counts.library[data.train].sum())
+    np.testing.assert_allclose(start.offset[:-1], rates, atol=0.12)
