@@ -107,3 +107,17 @@ def test_the_papers_prior_never_moves():
     assert torch.equal(prior.correlation, torch.eye(3).repeat(2, 1, 1))
     # the variances are told by the diagnostics all the same
     assert not torch.equal(prior.second_moment, torch.eye(3).repeat(2, 1, 1))
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_a_fit_may_start_from_a_correlation(learned):
+    prior = FactorPrior(2, 3, learned)
+    correlation = torch.tensor([[1, 0.5, 0], [0.5, 1, -0.2], [0, -0.2, 1]])
+    prior.start_at(1, correlation)
+    assert torch.equal(prior.second_moment[1], correlation)
+    shrunk = 0.95 * correlation + 0.05 * torch.eye(3) if learned else torch.eye(3)
+    torch.testing.assert_close(prior.correlation, torch.stack([torch.eye(3), shrunk]))
+    mean, log_variance = _posterior()
+    found = prior.divergence(mean, log_variance)
+    assert found[1].item() == pytest.approx(_reference(mean[1], log_variance[1], shrunk), rel=1e-5)
+    assert found[0].item() == pytest.approx(_reference(mean[0], log_variance[0], torch.eye(3)), rel=1e-5)

@@ -69,27 +69,49 @@ def _covariance(n_genes: int = 30, n_factors: int = 3, noise: float = 0.5) -> tu
     return loadings @ loadings.T + noise * np.eye(n_genes), loadings
 
 
-def test_varimax_start_recovers_a_factor_model_with_even_noise():
+@pytest.mark.parametrize("rotate", ["axes", "loadings"])
+def test_varimax_start_recovers_a_factor_model_with_even_noise(rotate):
     covariance, loadings = _covariance()
-    start = varimax_start(covariance, 3)
+    start = varimax_start(covariance, 3, rotate)
     # probabilistic principal components: the signal is the model's own, whatever the rotation
-    np.testing.assert_allclose(start.loadings @ start.loadings.T, loadings @ loadings.T, atol=1e-8)
+    signal = start.loadings @ start.correlation @ start.loadings.T
+    np.testing.assert_allclose(signal, loadings @ loadings.T, atol=1e-8)
     np.testing.assert_allclose(start.noise_variance, 0.5, atol=1e-8)
+    np.testing.assert_allclose(np.diag(start.correlation), 1, atol=1e-12)
     assert ((start.loadings**3).sum(0) > 0).all()
 
 
-def test_scores_and_variances_are_those_of_the_normal_posterior():
+def test_factors_are_uncorrelated_where_loadings_are_rotated_and_axes_are_simple_where_they_are():
     covariance, _ = _covariance()
-    start = varimax_start(covariance, 2)
+    np.testing.assert_allclose(varimax_start(covariance, 3, "loadings").correlation, np.eye(3), atol=1e-10)
+    start = varimax_start(covariance, 3, "axes")
+    assert np.abs(start.correlation - np.eye(3)).max() > 0.05
+    # scores along rotated principal axes, but for what shrinks each component
+    axes = np.linalg.eigh(covariance)[1][:, -3:]
+    simple = _planar_varimax(axes, 0.0)
+    components = np.linalg.eigvalsh(covariance)[-3:]
+    rest = np.linalg.eigvalsh(covariance)[:-3].mean()
+    shrunk = axes * (np.sqrt(components - rest) / components)
+    turn = np.linalg.lstsq(shrunk, start.scores, rcond=None)[0]
+    directions = turn / np.sqrt(components - rest)[:, None]
+    directions = axes @ (directions / np.linalg.norm(directions, axis=0))
+    np.testing.assert_allclose(_matched(directions, simple), simple, atol=2e-3)
+
+
+@pytest.mark.parametrize("rotate", ["axes", "loadings"])
+def test_scores_and_variances_are_those_of_the_normal_posterior(rotate):
+    covariance, _ = _covariance()
+    start = varimax_start(covariance, 2, rotate)
     rest = np.linalg.eigvalsh(covariance)[:-2].mean()
-    model = start.loadings @ start.loadings.T + rest * np.eye(30)
+    prior = start.correlation
+    model = start.loadings @ prior @ start.loadings.T + rest * np.eye(30)
     # conditional normal distribution from the joint one of (z, x), without the matrix inversion lemma
-    scores = np.linalg.solve(model, start.loadings)
+    scores = np.linalg.solve(model, start.loadings @ prior)
     np.testing.assert_allclose(start.scores, scores, atol=1e-10)
     # the span is that of the principal components
     principal = np.linalg.eigh(covariance)[1][:, -2:]
     np.testing.assert_allclose(principal @ (principal.T @ start.scores), start.scores, atol=1e-10)
-    left = np.eye(2) - start.loadings.T @ scores
+    left = prior - prior @ start.loadings.T @ scores
     np.testing.assert_allclose(start.posterior_variance, np.diag(left), atol=1e-10)
 
 
