@@ -216,10 +216,10 @@ class SparseVAESettings(TorchModelSettings):
         description="where W and the encoder start: rotated principal components, genes that move together,"
         " random weights; auto: varimax or anchors, whichever gives held-out cells back better",
     )
-    encoder_mean: Literal["auto", "linear", "mlp"] = Field(
+    encoder_mean: Literal["auto", "scores", "linear", "mlp"] = Field(
         "auto",
-        description="posterior mean: the start's factor scores, mixed; mlp: and a network; auto: mlp where"
-        " curves explain held-out cells far better than lines",
+        description="posterior mean: the start's factor scores; linear: mixed; mlp: and a network; auto: mlp"
+        " where curves are worth it, else scores for nb and linear for gaussian",
     )
     mixing_penalty: float = Field(
         0.3, ge=0, description="weight of the squared distance of the scores' mixing from none"
@@ -227,7 +227,7 @@ class SparseVAESettings(TorchModelSettings):
     hidden_decoder: int = Field(16, ge=1, description="hidden units of the shared decoder")
     hidden_encoder: int = Field(50, ge=1, description="hidden units of the encoder")
     lambda0: float = Field(0.4, gt=0, description="spike's rate")
-    lambda1: float | None = Field(None, gt=0, description="slab's rate; null: 0.1, with nb 0.03")
+    lambda1: float | None = Field(None, gt=0, description="slab's rate; null: 0.1, with nb 0.05")
     penalty_unit: Literal["cell", "objective"] = Field(
         "cell", description="cell: rates are per cell, so N times these; objective: rates of the log prior"
     )
@@ -258,8 +258,8 @@ class SparseVAESettings(TorchModelSettings):
 
     @model_validator(mode="after")
     def _keys_go_together(self) -> "SparseVAESettings":
-        if self.encoder_mean == "linear" and self.start == "random":
-            raise ValueError("start: random has no factor scores to mix: set encoder_mean: mlp beside it")
+        if self.encoder_mean in ("scores", "linear") and self.start == "random":
+            raise ValueError("start: random has no factor scores: set encoder_mean: mlp beside it")
         if self.lambda1 is not None and self.lambda0 < self.lambda1:
             raise ValueError(f"lambda0 ({self.lambda0:g}) must not be below lambda1 ({self.lambda1:g})")
         return self

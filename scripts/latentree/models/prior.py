@@ -34,6 +34,13 @@ class FactorPrior(nn.Module):
             self.register_buffer(name, identity.clone())
         self.register_buffer("log_determinant", torch.zeros(n_fits))
 
+    @torch.no_grad()
+    def start_at(self, fit: int, correlation: Tensor) -> None:
+        """Let one fit start from the correlation (n_factors, n_factors) of its factors."""
+        self.second_moment[fit] = correlation
+        if self.learned:
+            self._follow(self.correlation.new_ones(self.correlation.shape[:2]))
+
     def divergence(self, mean: Tensor, log_variance: Tensor) -> Tensor:
         """KL(N(mean, diag(exp(log_variance))) || N(0, C)) averaged over the cells, (n_fits,) in nats.
 
@@ -57,8 +64,11 @@ class FactorPrior(nn.Module):
         moment = mean.transpose(1, 2) @ mean / mean.shape[1]
         moment.diagonal(dim1=1, dim2=2).add_(log_variance.exp().mean(1))
         self.second_moment.lerp_(moment, 1 - _KEEP)
-        if not self.learned:
-            return
+        if self.learned:
+            self._follow(alive)
+
+    def _follow(self, alive: Tensor) -> None:
+        """C and what is computed from it, from the second moments."""
         scale = self.second_moment.diagonal(dim1=1, dim2=2).rsqrt() * alive
         correlation = self.second_moment * (scale[:, :, None] * scale[:, None]).mul_(1 - _SHRINK)
         correlation.diagonal(dim1=1, dim2=2).fill_(1.0)

@@ -64,11 +64,12 @@ class SparseVAEModule(TorchModule):
         super().__init__()
         self.settings, self.sizes = settings, sizes
         matrix = (sizes.n_fits, sizes.n_genes, sizes.n_factors)
+        assert settings.encoder_mean != "auto"
         self.encoder = ScoreEncoder(
             *matrix,
             n_hidden=settings.hidden_encoder,
             has_scores=settings.start != "random",
-            network_mean=settings.encoder_mean == "mlp",
+            mean=settings.encoder_mean,
             generator=generator,
         )
         self.decoder = _decoder(settings, sizes, generator)
@@ -101,6 +102,8 @@ class SparseVAEModule(TorchModule):
         self.decoder.offset[fit] = torch.from_numpy(start.offset)
         self.weights[fit, :, :, 0] = torch.from_numpy(start.loadings)
         self.encoder.start_at(fit, torch.from_numpy(start.scores), torch.from_numpy(start.posterior_variance))
+        if start.correlation is not None:
+            self.prior.start_at(fit, torch.from_numpy(start.correlation))
 
     # -- objective
 

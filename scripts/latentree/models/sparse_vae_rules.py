@@ -45,7 +45,7 @@ def resolve(settings: SparseVAESettings, data: TrainingData) -> SparseVAESetting
             "likelihood": likelihood,
             "input": _given(settings.input, "sqrt" if is_nb else "log"),
             "decoder": _given(settings.decoder, "linear" if is_nb else "mlp"),
-            "lambda1": settings.lambda1 or (0.03 if is_nb else 0.1),
+            "lambda1": settings.lambda1 or (0.05 if is_nb else 0.1),
             "batch_size": batch_size,
             "max_epochs": max_epochs,
         }
@@ -62,7 +62,8 @@ def with_start(
     """The start, and the settings with ``start`` and ``encoder_mean`` decided."""
     covariance = training_covariance(scaling, data)
     start = _given(settings.start, "varimax")
-    mean = _given(settings.encoder_mean, "mlp" if start == "random" else "linear")
+    still = "scores" if settings.likelihood == "nb" else "linear"
+    mean = _given(settings.encoder_mean, "mlp" if start == "random" else still)
     settings = settings.model_copy(update={"start": start, "encoder_mean": mean})
     if start == "random":
         return settings, random_start(np.diag(covariance), n_factors, rng)
