@@ -3,8 +3,11 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= 2
+# everything in setup and besides scvi-tools, whose models are peers in docs/benchmarks.md
+BENCH_VENV := .venv-bench
+BENCH_FLAGS ?=
 
-.PHONY: setup demo test lint schema bench
+.PHONY: setup demo test lint schema bench bench-setup
 .DEFAULT_GOAL := demo
 
 setup: $(VENV)/.up-to-date
@@ -36,5 +39,15 @@ schema: setup
 	$(BIN)/python -m latentree schema > workflow/schemas/config.schema.json
 	$(BIN)/python -m latentree schema --page > config/README.md
 
-bench: setup
-	for script in bench/*.py; do $(BIN)/python $$script || exit 1; done
+bench-setup: $(BENCH_VENV)/.up-to-date
+
+$(BENCH_VENV)/.up-to-date: requirements.txt requirements-dev.txt requirements-bench.txt
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.txt)"
+	$(BENCH_VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements-bench.txt
+	echo "$(CURDIR)/scripts" > "$$($(BENCH_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/latentree-here.pth"
+	touch $@
+
+# writes docs/benchmarks.md; BENCH_FLAGS such as "--data FOLDER" or "--only speed scale" (bench/run.py --help)
+bench: bench-setup
+	$(BENCH_VENV)/bin/python bench/run.py --jobs $(CORES) $(BENCH_FLAGS)

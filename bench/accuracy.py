@@ -3,64 +3,50 @@
     python bench/accuracy.py [--data FOLDER] [--n-factors 10 15] [--splits 5]
 
 For each atlas, model and number of factors: mean accuracy of a logistic regression on standardised latents
-(test cells), and the paired difference to PCA with its standard error. One seed per split.
+(test cells), and the paired difference to PCA with its standard error. One seed per split. Table accuracy.
 """
 
 import argparse
-import os
 from pathlib import Path
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from bench_tools import ATLASES, DATA, GENERATED, atlas, parser, spared, write
 
 from latentree.api import fit
-from latentree.atlas import prepare_atlas
-from latentree.config import AtlasSettings
 from latentree.scores import LoadedFit, metrics_table
-from latentree.settings import MODEL_SETTINGS, PreprocessSettings
-
-ATLASES = {
-    "zheng2017": {"path": "zheng2017_sorted_pbmc.h5ad"},
-    "zeisel2015": {
-        "path": "zeisel2015_200genes.h5ad",
-        "organism": "mouse",
-        "library_size": "total_mRNA_mol",
-    },
-    "kang2018": {"path": "kang2018_pbmc_ifnb.h5ad"},
-    "pbmc68k_counts": {"path": "pbmc68k_reduced_counts.h5ad"},
-}
+from latentree.settings import MODEL_SETTINGS
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
-    parser.add_argument("--atlases", nargs="+", default=list(ATLASES), choices=list(ATLASES))
-    parser.add_argument("--models", nargs="+", default=list(MODEL_SETTINGS), choices=list(MODEL_SETTINGS))
-    parser.add_argument("--n-factors", nargs="+", type=int, default=[10])
-    parser.add_argument("--splits", type=int, default=5)
-    chosen = parser.parse_args()
-    if not chosen.data.is_dir():
-        print(f"no folder of real cells at {chosen.data}; name it with --data")
-        return
+def main(arguments: list[str] | None = None) -> None:
+    made = parser(__doc__)
+    made.add_argument("--data", type=Path, default=DATA, help="folder of the atlases")
+    made.add_argument(
+        "--atlases", nargs="+", default=["zheng2017", "zeisel2015"], choices=[*ATLASES, GENERATED]
+    )
+    made.add_argument("--models", nargs="+", default=list(MODEL_SETTINGS), choices=list(MODEL_SETTINGS))
+    made.add_argument("--n-factors", nargs="+", type=int, default=[10])
+    made.add_argument("--splits", type=int, default=5)
+    chosen = made.parse_args(arguments)
+    if chosen.quick:
+        chosen.atlases, chosen.n_factors, chosen.splits, chosen.models = [GENERATED], [3], 2, ["pca", "nmf"]
     rows = [
         row
-        for name in chosen.atlases
+        for name in spared(chosen.data, chosen.atlases)
         for split in range(chosen.splits)
-        for row in scores(name, chosen.data, split, chosen.models, chosen.n_factors)
+        for row in scores(name, chosen, split)
     ]
-    print(summary(pd.DataFrame(rows)).to_string(index=False, float_format="%.3f"))
+    if rows:
+        write(summary(pd.DataFrame(rows)).to_dict("records"), "accuracy", chosen.out)
 
 
-def scores(name: str, folder: Path, split: int, models: list[str], n_factors: list[int]) -> list[dict]:
+def scores(name: str, chosen: argparse.Namespace, split: int) -> list[dict[str, Any]]:
     """Scores of all models on one split."""
-    given = ATLASES[name]
-    described = AtlasSettings(cell_type="cell_type", **{**given, "path": str(folder / given["path"])})
-    atlas, _ = prepare_atlas(described, PreprocessSettings(seed=split), 5, name=name)
+    adata = atlas(name, chosen.data, split)
     rows = []
-    for k in n_factors:
-        fits = [fit(atlas, model, k, seed=split, progress=False) for model in models]
+    for k in chosen.n_factors:
+        fits = [fit(adata, model, k, seed=split, progress=False) for model in chosen.models]
         table = metrics_table(name, [LoadedFit.from_anndata(one.factors, one.summary) for one in fits])
         for one in fits:
             mine = table[(table["model"] == one.model.name) & (table["split"].isin(["test", "none"]))]

@@ -98,8 +98,8 @@ def _extra_megabytes(n_genes: int, hidden: int, precision: torch.dtype) -> float
         # loads what torch loads late
         fused_step(10, hidden, precision)()
         step = fused_step(n_genes, hidden, precision)
-        before = resident_mb()
         forget_peak()
+        before = resident_mb()
         step()
         return peak_mb() - before
 

@@ -4,23 +4,24 @@
 
 Each engine runs in a process of its own with the same threads, on the same CSR matrix. Added memory
 is the peak resident size less the peak after imports, a warm-up on a small matrix and reading the
-input; the result stays in memory in both. magic-impute has to be installed beside the library.
+input; the result stays in memory in both. magic-impute has to be installed beside the library. Table
+magic_speed.
 """
 
 import argparse
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from bench_tools import forget_peak, parser, peak_mb, resident_mb, write
 from scipy import sparse
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 ENGINES = ("magic-impute", "latentree")
 
@@ -44,15 +45,6 @@ def generated_atlas(n_cells: int, n_genes: int, seed: int) -> sparse.csr_matrix:
     return sparse.csr_matrix(counts.multiply(1e4 / library_size).log1p(), dtype=np.float32)
 
 
-def peak_megabytes() -> float:
-    """Peak resident size of this process (Linux).
-
-    Not ru_maxrss, which starts at the size of the parent process.
-    """
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) / 1024
-
-
 def run_engine(engine: str, x: sparse.csr_matrix, seed: int) -> np.ndarray:
     """Denoise all genes with each engine's defaults: knn 5, decay 1, t 3, 100 components."""
     if engine == "magic-impute":
@@ -70,7 +62,8 @@ def measure(engine: str, path: str) -> None:
     """Print one line of JSON for the parent process."""
     run_engine(engine, generated_atlas(300, 200, 0), 0)  # imports and compilation
     x = sparse.load_npz(path)
-    memory, wall, cpu = peak_megabytes(), time.perf_counter(), time.process_time()
+    forget_peak()
+    memory, wall, cpu = resident_mb(), time.perf_counter(), time.process_time()
     result = run_engine(engine, x, 0)
     print(
         json.dumps(
@@ -78,35 +71,36 @@ def measure(engine: str, path: str) -> None:
                 "engine": engine,
                 "wall_seconds": time.perf_counter() - wall,
                 "cpu_seconds": time.process_time() - cpu,
-                "added_megabytes": peak_megabytes() - memory,
+                "added_mb": peak_mb() - memory,
                 "mean": float(result.mean(dtype=np.float64)),
             }
         )
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cells", type=int, default=30_000)
-    parser.add_argument("--genes", type=int, default=2_000)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--measure", nargs=2, metavar=("ENGINE", "FILE"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.measure:
-        measure(*arguments.measure)
+def main(arguments: list[str] | None = None) -> None:
+    made = parser(__doc__)
+    made.add_argument("--cells", type=int, default=30_000)
+    made.add_argument("--genes", type=int, default=2_000)
+    made.add_argument("--threads", type=int, default=1)
+    made.add_argument("--measure", nargs=2, metavar=("ENGINE", "FILE"), help=argparse.SUPPRESS)
+    chosen = made.parse_args(arguments)
+    if chosen.measure:
+        measure(*chosen.measure)
         return
+    if chosen.quick:
+        chosen.cells, chosen.genes = 300, 60
+    write(rows(chosen), "magic_speed", chosen.out)
 
-    threads = {
-        name: str(arguments.threads)
-        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-    }
+
+def rows(chosen: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """A row per engine."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+    threads = dict.fromkeys(names, str(chosen.threads))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "atlas.npz"
-        x = generated_atlas(arguments.cells, arguments.genes, seed=1)
+        x = generated_atlas(chosen.cells, chosen.genes, seed=1)
         sparse.save_npz(path, x, compressed=False)
-        density = x.nnz / np.prod(x.shape)
-        print(f"{x.shape[0]} cells x {x.shape[1]} genes, {density:.1%} filled, {arguments.threads} thread(s)")
-        rows = []
         for engine in ENGINES:
             done = subprocess.run(
                 [sys.executable, __file__, "--measure", engine, str(path)],
@@ -115,13 +109,8 @@ def main() -> None:
                 stdout=subprocess.PIPE,
                 text=True,
             )
-            rows.append(json.loads(done.stdout.splitlines()[-1]))
-    reference = rows[0]
-    columns = ("wall_seconds", "cpu_seconds", "added_megabytes")
-    print("engine\t" + "\t".join(f"{column}\tratio" for column in columns) + "\tmean")
-    for row in rows:
-        cells = "\t".join(f"{row[column]:.1f}\t{row[column] / reference[column]:.2f}" for column in columns)
-        print(f"{row['engine']}\t{cells}\t{row['mean']:.5f}")
+            facts = {"cells": x.shape[0], "genes": x.shape[1], "filled": x.nnz / np.prod(x.shape)}
+            yield {**json.loads(done.stdout.splitlines()[-1]), **facts, "threads": chosen.threads}
 
 
 if __name__ == "__main__":

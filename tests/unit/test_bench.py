@@ -1,0 +1,58 @@
+"""Every benchmark runs, small, and the page tells what they wrote."""
+
+import importlib
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = {
+    "cells": ("cells_generated", {"sparse_vae", "pca_same_input", "pca_varimax", "vae", "nmf"}),
+    "synthetic": ("synthetic_truths", {"sparse_vae", "vae"}),
+    "speed": ("speed_fit", {"default", "additive", "stacked", "reference loop"}),
+    "scale": ("scale", {"linear"}),
+    "atlas_memory": ("atlas_memory", {"csr"}),
+    "accuracy": ("accuracy", {"pca", "nmf"}),
+}
+LABELS = {"speed": "fit", "scale": "decoder", "atlas_memory": "storage"}
+OPTIONS = {"cells": ["--atlases", "generated"]}
+
+
+@pytest.fixture(autouse=True)
+def _bench_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scripts import each other by name; those that start processes need this checkout's library in them."""
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "scripts"))
+
+
+@pytest.mark.parametrize("script", SMALL)
+def test_every_benchmark_runs_small(script: str, tmp_path: Path) -> None:
+    importlib.import_module(script).main(["--quick", "--out", str(tmp_path), *OPTIONS.get(script, [])])
+    name, wanted = SMALL[script]
+    table = pd.read_csv(tmp_path / f"{name}.tsv", sep="\t")
+    assert wanted <= set(table[LABELS.get(script, "model")])
+
+
+def test_the_page_says_what_was_measured_and_what_was_not(tmp_path: Path) -> None:
+    scores = {"accuracy": 0.9, "balanced_accuracy": 0.8, "cpu_seconds": 2.0, "zeros": 0.85, "r2": 0.2}
+    agreements = {"agreement_resamples": 0.8, "agreement_halves": 0.7}
+    models = ("sparse_vae", "pca_same_input", "pca_varimax", "varimax_start", "vae", "LinearSCVI")
+    rows = [
+        {"atlas": "a", "part": "default", "split": 0, "n_factors": 20, "model": model, **scores, **agreements}
+        for model in models
+    ]
+    rows[-1]["cpu_seconds"] = 10.0
+    errors = {"sparse_vae_gaussian": 0.9, "vae_0.001": 0.8, "vae_0.005": 1.0}
+    rows += [
+        {**rows[0], "part": "gaussian", "model": name, "mse": mse, "alive": 3} for name, mse in errors.items()
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "cells_a.tsv", sep="\t", index=False)
+    page = importlib.import_module("write_page").written(tmp_path)
+    assert "| exact zeros in W | at least .800 | .850 (a) | yes |" in page
+    # 2 s are more than an eighth of 10 s, and no agreement is .03 above varimax's own
+    assert "| CPU seconds of a fit | at most LinearSCVI's / 8 | 2.00 against 1.25 (a) | **no** |" in page
+    assert "| .700 against .730 (a) | **no** |" in page
+    assert "| .900 against .816 (a) | **no** |" in page
+    assert "no CUDA GPU" in page
+    assert page.count("Not measured in this run.") >= 5
