@@ -116,7 +116,7 @@ def choose_start(values: np.ndarray, varimax: Start, only_anchors: bool = False)
     "Explain" is told by factors scored without the feature in question, so that no factor explains what
     it was made of. On cells most of what moves together is shared by many factors: the anchors explain .58
     to .82 of what varimax does (four atlases, 3 to 20 factors); on data with anchors .83 and more, mostly
-    above .95 (60 random truths). Curves tell the two apart besides, as cells have few (they save .003 to
+    above .95 (38 synthetic truths). Curves tell the two apart besides, as cells have few (they save .003 to
     .055 of the unexplained variance there): where they save more, anchors need not explain as much. The
     measure is cheap: 40 features, before the anchors are refined.
 
