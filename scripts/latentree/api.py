@@ -144,7 +144,8 @@ def fit_stack(
     """
     if model != "sparse_vae":
         raise InputError("model", f"{model!r} cannot be stacked", "Use sparse_vae, or fit one by one")
-    seeds = [0] * len(adatas) if seeds is None else list(seeds)
+    n_factors, threads = whole_number("n_factors", n_factors, 1), whole_number("threads", threads, 1)
+    seeds = [0] * len(adatas) if seeds is None else [whole_number("seeds", seed, 0) for seed in seeds]
     if len(seeds) != len(adatas) or not adatas:
         raise InputError(
             "seeds",

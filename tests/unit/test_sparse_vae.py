@@ -188,7 +188,7 @@ def test_curves_are_learned_that_a_linear_decoder_cannot_follow():
 
 
 def test_an_additive_decoders_curves_are_zero_as_a_whole():
-    model, _ = fitted({**QUICK, "decoder": "additive", "max_epochs": 100, "lambda0": 0.8, "lambda1": 0.2})
+    model, _ = fitted({**QUICK, "decoder": "additive", "max_epochs": 100, "lambda0": 0.4, "lambda1": 0.1})
     weights = model.module.weights[0].detach().numpy()
     assert weights.shape == (25, 3, 4)
     zero = (weights == 0).all(-1)

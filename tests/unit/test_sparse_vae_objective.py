@@ -48,7 +48,7 @@ def _module(n_fits: int = N_FITS, **settings: object) -> SparseVAEModule:
         moving[..., 1] += moving[..., 0]
         for _ in range(100):
             module.prior.update(moving, torch.full_like(moving, -1), module.alive)
-        module.n_train.fill_(N_TRAIN)
+        module.n_train = N_TRAIN
         if isinstance(module.likelihood, GaussianLikelihood):
             for fit in range(n_fits):
                 module.likelihood.start(fit, torch.ones(N_GENES), torch.full((N_GENES,), 2.0), N_TRAIN)
@@ -91,7 +91,8 @@ def test_the_objective_is_the_papers_with_sums_over_genes_and_factors(decoder, l
     posterior = MultivariateNormal(mean, torch.diag_embed(log_variance.exp()))
     prior = MultivariateNormal(torch.zeros(N_FACTORS), module.prior.correlation[:, None])
     # Laplace log densities without their constants, at the expected rate; the priors count once for 50 cells
-    rate = 2 * module.inclusion + 5 * (1 - module.inclusion)
+    # a group of terms is penalised like that of a group lasso, by the root of their number
+    rate = module.weights.shape[-1] ** 0.5 * (2 * module.inclusion + 5 * (1 - module.inclusion))
     sizes = module.weights.square().sum(-1).sqrt()
     density = Laplace(torch.zeros_like(rate), 1 / rate)
     prior_w = (density.log_prob(torch.zeros_like(rate)) - density.log_prob(sizes)).sum((1, 2)) / N_TRAIN
@@ -155,7 +156,7 @@ def test_the_penalty_has_a_gradient_only_where_no_proximal_step_follows():
 
 def test_rates_per_cell_do_not_depend_on_the_number_of_cells():
     few, many = _module(), _module()
-    many.n_train.fill_(5000)
+    many.n_train = 5000
     for module in (few, many):
         module.inclusion.fill_(1)
     losses = [m.loss_parts(_batch(m), torch.Generator(), progress=0.5)["prior_w"] for m in (few, many)]

@@ -3,14 +3,15 @@
 import numpy as np
 
 from latentree.models.base import FactorModel, Matrix, TrainingData, row_chunks
+from latentree.models.starts import CONSTANT
 
 
 def curve_gain(model: FactorModel, data: TrainingData, used: np.ndarray) -> float | None:
     """Share of the lines' squared error on validation cells that the model's curves save.
 
     The lines are least squares of each gene's x on the factors that it uses, through training cells; errors
-    count in units of the gene's residual variance there, so that no gene outweighs the others. Negative
-    where lines do better.
+    count in units of the gene's residual variance there, so that no gene outweighs the others; genes that
+    are constant there count nothing. Negative where lines do better.
 
     Parameters
     ----------
@@ -39,7 +40,10 @@ def curve_gain(model: FactorModel, data: TrainingData, used: np.ndarray) -> floa
 
 
 def _lines(model: FactorModel, data: TrainingData, used: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients (1 + n_factors, n_genes) and mean squared residuals (n_genes,) on training cells."""
+    """Coefficients (1 + n_factors, n_genes) and mean squared residuals (n_genes,) on training cells.
+
+    These are infinite for genes that do not vary there.
+    """
     n_factors, n_genes = used.shape[1], used.shape[0]
     gram, cross = np.zeros((1 + n_factors, 1 + n_factors)), np.zeros((1 + n_factors, n_genes))
     squares = np.zeros(n_genes)
@@ -53,8 +57,12 @@ def _lines(model: FactorModel, data: TrainingData, used: np.ndarray) -> tuple[np
     for gene in range(n_genes):
         terms = np.flatnonzero(np.r_[True, used[gene]])
         lines[terms, gene] = np.linalg.lstsq(gram[np.ix_(terms, terms)], cross[terms, gene], rcond=None)[0]
-    residuals = (squares - (lines * cross).sum(0)) / len(data.train)
-    return lines, np.maximum(residuals, 1e-12 + 1e-6 * squares / len(data.train))
+    n_cells = len(data.train)
+    residuals = (squares - (lines * cross).sum(0)) / n_cells
+    variance = squares / n_cells - (cross[0] / n_cells) ** 2
+    # a gene that never varied here would have errors without a unit
+    varies = variance > CONSTANT + 1e-9 * squares / n_cells
+    return lines, np.where(varies, np.maximum(residuals, 1e-6 * variance), np.inf)
 
 
 def _design(latents: np.ndarray) -> np.ndarray:

@@ -154,11 +154,10 @@ class NegativeBinomialLikelihood(Likelihood):
     ``parameter`` is log theta_j; its prior is flat between bounds.
     """
 
-    most_log_mean: Tensor
-
     def __init__(self, n_fits: int, n_genes: int) -> None:
         super().__init__(n_fits, n_genes)
-        self.register_buffer("most_log_mean", torch.full((), 10.0))
+        # plain numbers, because looking at a tensor's value would make a GPU wait
+        self.most_log_mean = 10.0
         self._step = 0
 
     @torch.no_grad()
@@ -166,7 +165,7 @@ class NegativeBinomialLikelihood(Likelihood):
         """Dispersions theta (n_genes,) of one fit, and the largest count of its training cells."""
         self.parameter[fit] = theta.clamp(_LEAST_THETA, _MOST_THETA).log()
         # keeps exp() finite; no mean comes near it in a fit that is not diverging
-        self.most_log_mean.fill_(math.log1p(largest_count) + 3)
+        self.most_log_mean = max(self.most_log_mean, math.log1p(largest_count) + 3)
 
     def target(self, batch: Batch) -> Tensor:
         assert batch.counts is not None
@@ -179,7 +178,7 @@ class NegativeBinomialLikelihood(Likelihood):
     def terms(self, predictor: Tensor, target: Tensor, genes: slice) -> tuple[Tensor, Tensor, Tensor | None]:
         n_cells = predictor.shape[1]
         theta = self.parameter.detach()[:, None, genes].exp()
-        log_mean = predictor.clamp_(_LEAST_LOG_MEAN, float(self.most_log_mean))
+        log_mean = predictor.clamp_(_LEAST_LOG_MEAN, self.most_log_mean)
         mean = log_mean.exp()
         total = mean + theta
         log_total = total.log()

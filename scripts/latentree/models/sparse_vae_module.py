@@ -4,6 +4,7 @@ Every tensor carries a leading axis of fits (n_fits, 1 for a lone fit): many sma
 cost little more than one, because a small step is mostly overhead.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +53,6 @@ class Sizes:
 class SparseVAEModule(TorchModule):
     """A Sparse VAE whose settings are resolved: nothing in them is "auto" or None."""
 
-    n_train: Tensor
     eta: Tensor
     inclusion: Tensor
     support: Tensor
@@ -80,7 +80,7 @@ class SparseVAEModule(TorchModule):
         )
         self.prior = FactorPrior(sizes.n_fits, sizes.n_factors, settings.prior == "learned")
         self.weights = nn.Parameter(torch.zeros(*matrix, self.decoder.n_terms))
-        self.register_buffer("n_train", torch.ones(()))
+        self.n_train = 1
         self.register_buffer("eta", torch.full((sizes.n_fits, sizes.n_factors), 0.5))
         self.register_buffer("inclusion", torch.full(matrix, 0.5))
         self.register_buffer("support", torch.ones(matrix, dtype=torch.bool))
@@ -98,7 +98,7 @@ class SparseVAEModule(TorchModule):
     @torch.no_grad()
     def start_at(self, fit: int, start: Start, n_train: int) -> None:
         """Let one fit take over a start, whose values are in the units of the likelihood's predictor."""
-        self.n_train.fill_(n_train)
+        self.n_train = n_train
         self.decoder.offset[fit] = torch.from_numpy(start.offset)
         self.weights[fit, :, :, 0] = torch.from_numpy(start.loadings)
         self.encoder.start_at(fit, torch.from_numpy(start.scores), torch.from_numpy(start.posterior_variance))
@@ -163,6 +163,8 @@ class SparseVAEModule(TorchModule):
         settings = self.settings
         assert settings.lambda1 is not None
         unit = float(self.n_train) if settings.penalty_unit == "cell" else 1.0
+        # as in the group lasso: the length of n terms grows like sqrt(n)
+        unit *= math.sqrt(self.decoder.n_terms)
         return PenaltySchedule(
             spike=settings.lambda0 * unit,
             slab=settings.lambda1 * unit,

@@ -45,7 +45,7 @@ def resolve(settings: SparseVAESettings, data: TrainingData) -> SparseVAESetting
             "likelihood": likelihood,
             "input": _given(settings.input, "sqrt" if is_nb else "log"),
             "decoder": _given(settings.decoder, "linear" if is_nb else "mlp"),
-            "lambda1": settings.lambda1 or (0.05 if is_nb else 0.1),
+            "lambda1": settings.lambda1 or min(settings.lambda0, 0.05 if is_nb else 0.1),
             "batch_size": batch_size,
             "max_epochs": max_epochs,
         }

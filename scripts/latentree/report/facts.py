@@ -79,8 +79,8 @@ def diagnostic_sentences(summary: Mapping[str, Any]) -> tuple[str, ...]:
     sentences = [
         f"Likelihood {likelihood}, {resolved.get('decoder')} decoder, input {resolved.get('input')}, "
         f"posterior mean {resolved.get('encoder_mean')}, start {found['start']}{compared}.",
-        f"{found['anchored_factors']} of {found["n_alive"]} living factors have two or more genes of their own, "
-        f"as the paper's condition for identifiable factors asks; two factors covary at most "
+        f"{found['anchored_factors']} of {found['n_alive']} living factors have two or more genes of their "
+        f"own, as the paper's condition for identifiable factors asks; two factors covary at most "
         f"{found['covariance_ratio']:.2f} times the smaller of their variances (the condition: below 1).",
     ]
     if found["curve_gain"] is not None:
