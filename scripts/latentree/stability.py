@@ -18,7 +18,7 @@ import pandas as pd
 from latentree import metrics
 from latentree.metrics.mcc import correlations
 from latentree.models.base import InputScaling, Matrix, TrainingData, row_chunks
-from latentree.models.starts import varimax_start
+from latentree.models.starts import CONSTANT, varimax, varimax_start
 from latentree.resampling import refit_pairs
 from latentree.scores import LoadedFit, factor_names, sorted_fits
 
@@ -150,11 +150,12 @@ def gathered_refits(
 def reference_refits(
     x: Matrix, cells: pd.Index, fits: Sequence[LoadedFit], refits: Sequence[tuple[str, LoadedFit]]
 ) -> list[Refits]:
-    """PCA, and PCA with varimax, fitted to the very training cells of the fit and of every refit.
+    """PCA and two varimax rotations of it, fitted to the very training cells of the fit and of every refit.
 
     They see what the Sparse VAE sees (``input`` and ``gene_scaling`` of its fit, or of the first model's
-    where it is not fitted). Varimax is the Sparse VAE's own start: probabilistic principal components,
-    rotated (:func:`latentree.models.starts.varimax_start`). PCA is left out where it is one of the models.
+    where it is not fitted). ``varimax`` is the textbook's: loadings of standardised components, rotated with
+    Kaiser's normalisation. ``varimax_start`` is where the Sparse VAE starts by default
+    (:func:`latentree.models.starts.varimax_start`). PCA is left out where it is one of the models.
 
     Parameters
     ----------
@@ -205,9 +206,14 @@ def _reference_latents(
         scaled = scaling.apply(x[train[chunk]])
         covariance += scaled.T @ scaled
     covariance /= len(train)
-    axes = np.linalg.eigh(covariance)[1][:, ::-1]
+    variances, axes = (values[..., ::-1] for values in np.linalg.eigh(covariance))
+    # Kaiser's normalisation would make a direction of a constant gene's rounding errors
+    axes = axes * (covariance.diagonal() > CONSTANT)[:, None]
+    sd = np.sqrt(np.maximum(variances, 1e-12 * variances[0]))
     weights = {("pca", k): axes[:, :k] for k in numbers}
-    weights |= {("varimax", k): varimax_start(covariance, k).scores for k in numbers}
+    for k in numbers:
+        weights["varimax", k] = axes[:, :k] / sd[:k] @ varimax(axes[:, :k] * sd[:k], 1.0)
+    weights |= {("varimax_start", k): varimax_start(covariance, k).scores for k in numbers}
     together = np.hstack(list(weights.values()))
     latents = np.empty((len(rows), together.shape[1]))
     for chunk in row_chunks(len(rows), n_genes):

@@ -11,7 +11,7 @@ from scores_fixture import N_CELLS, N_FACTORS, SPLIT, make_factors, make_fit
 
 from latentree.files import read_table, write_table
 from latentree.models.base import InputScaling, TrainingData
-from latentree.models.starts import varimax_start
+from latentree.models.starts import varimax, varimax_start
 from latentree.scores import LoadedFit
 from latentree.stability import (
     STABILITY_COLUMNS,
@@ -187,15 +187,19 @@ def test_references_are_fitted_to_the_same_cells_and_input(resolved, layout):
         (group.model, group.n_factors): group
         for group in reference_refits(layout(x), fits[0].cells, fits, refits)
     }
-    assert set(found) == {("pca", 3), ("varimax", 3)}
+    assert set(found) == {("pca", 3), ("varimax", 3), ("varimax_start", 3)}
     how = resolved or summary["settings"]
     for part, fit in [*refits, ("full", fits[0])]:
         train = fits[0].cells.get_indexer(fit.cells[fit.split == "train"])
         scaling = InputScaling.fit(TrainingData(x, train, train[:0]), how["input"], how["gene_scaling"])
         scaled = scaling.apply(x).astype(np.float64)
-        axes = np.linalg.svd(scaled[train])[2][:3].T
-        start = varimax_start(np.cov(scaled[train].T, bias=True), 3)
-        for model, expected in (("pca", scaled @ axes), ("varimax", scaled @ start.scores)):
+        left, lengths, right = np.linalg.svd(scaled[train], full_matrices=False)
+        # standardised components times the rotation of their loadings, which are covariances with them
+        components = scaled @ right[:3].T / lengths[:3] * np.sqrt(len(train))
+        loadings = scaled[train].T @ left[:, :3] / np.sqrt(len(train))
+        rotated = components @ varimax(loadings, 1.0)
+        start = scaled @ varimax_start(np.cov(scaled[train].T, bias=True), 3).scores
+        for model, expected in (("pca", components), ("varimax", rotated), ("varimax_start", start)):
             group = found[model, 3]
             scores = group.full if part == "full" else group.parts[part]
             assert list(scores.cells) == list(fits[0].cells[TEST])
@@ -214,12 +218,8 @@ def test_a_pca_of_the_config_has_no_second_row():
     fits = [replace(make_fit("pca", 0), summary=summary), replace(make_fit("pca", 0, 4), summary=summary)]
     fits.append(replace(make_fit("nmf", 0, 5), summary=summary))
     found = reference_refits(expression(), fits[0].cells, fits, some_refits())
-    assert {(group.model, group.n_factors) for group in found} == {
-        ("varimax", 3),
-        ("varimax", 4),
-        ("varimax", 5),
-        ("pca", 5),
-    }
+    rotations = {(model, k) for model in ("varimax", "varimax_start") for k in (3, 4, 5)}
+    assert {(group.model, group.n_factors) for group in found} == {("pca", 5), *rotations}
     assert reference_refits(expression(), fits[0].cells, fits, []) == []
 
 

@@ -100,7 +100,7 @@ def test_stability_comes_with_its_references_and_the_page_claims_by_it(atlas):
     table = read_table(atlas / "tables" / "stability.tsv").query("factor == 'all'")
     levels = table.set_index(["model", "comparison"])["agreement"]
     assert levels.between(0, 1).all()
-    halves = {(model, "halves") for model in ("sparse_vae", "pca", "varimax")}
+    halves = {(model, "halves") for model in ("sparse_vae", "pca", "varimax", "varimax_start")}
     assert set(levels.index) == {*halves, ("sparse_vae", "seeds"), ("pca", "seeds")}
     page = (atlas / "report.html").read_text()
     assert "Between fits on disjoint halves of the training cells" in page

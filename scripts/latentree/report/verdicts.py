@@ -19,6 +19,7 @@ SIGNIFICANT = 0.05
 LEAST_SHARED = 0.71
 """|correlation| below which two factors have less than half of their variance in common."""
 _STABILITY = "Stability"
+_ROTATIONS = ("varimax", "varimax_start")
 _REFERENCES = ("majority", "chance")
 _REPEATED = 0.995  # agreement beyond this is that of one fit repeated, not of independent ones
 
@@ -211,26 +212,27 @@ def _other_cells(stability: pd.DataFrame) -> list[Verdict]:
 
 
 def _against_varimax(stability: pd.DataFrame, comparison: str) -> list[Verdict]:
-    """Which models' factors come back better than varimax's, beyond two standard errors over factors."""
+    """Which models' factors come back better than rotated components, beyond two standard errors."""
     levels, factors = agreements(stability, comparison), _factors(stability, comparison)
     better: list[str] = []
     alike: list[str] = []
     for (model, k), level in levels.items():
-        if model in ("varimax", "pca") or not {(model, k), ("varimax", k)} <= factors.keys():
+        rotated = [(name, k) for name in _ROTATIONS if {(name, k), (model, k)} <= factors.keys()]
+        if model in ("pca", *_ROTATIONS) or not rotated:
             continue
-        difference = level - levels[("varimax", k)]
-        spread = sum(
-            values.var(ddof=1) / len(values) for values in (factors[model, k], factors["varimax", k])
-        )
+        best = max(rotated, key=lambda key: levels[key])
+        difference = level - levels[best]
+        spread = sum(values.var(ddof=1) / len(values) for values in (factors[model, k], factors[best]))
         margin = 2 * float(np.sqrt(spread))
         known = f"two standard errors {margin:.2f}" if np.isfinite(margin) else "uncertainty not known"
         # a margin that is not known counts as not passed
         (better if difference > margin else alike).append(f"{fit_name(model, k)} {difference:+.2f} ({known})")
     said = []
+    beside = "the better of the varimax rotations, which need no model"
     if better:
-        said.append(f"Other cells give these factors back better than those of varimax: {', '.join(better)}.")
+        said.append(f"Other cells give these factors back better than {beside}: {', '.join(better)}.")
     if alike:
-        said.append(f"No better than varimax, the rotation that needs no model: {', '.join(alike)}.")
+        said.append(f"No better than {beside}: {', '.join(alike)}.")
     return [Verdict(_STABILITY, text) for text in said]
 
 
