@@ -114,6 +114,13 @@ def test_the_start_is_in_units_of_the_values():
     assert ((start.loadings != 0) == start.support).all()
 
 
+def test_the_factors_start_as_correlated_as_they_are():
+    data = paper_data(0.8, np.random.default_rng(11), n_cells=3000)
+    start = anchors_start(standardised(data.values), 4)
+    assert abs(start.correlation[0, 1]) == pytest.approx(0.8, abs=0.06)
+    assert np.array_equal(start.correlation[2:], np.eye(4)[2:])
+
+
 def test_constant_features_have_no_factor_and_no_say():
     data = paper_data(0.4, np.random.default_rng(7))
     values = standardised(data.values)

@@ -53,7 +53,7 @@ class StartChoice:
         sums of features. Else "linear".
     """
 
-    name: Literal["varimax", "anchors"]
+    name: Literal["varimax", "anchors", "random"]
     start: Start
     explained: dict[str, float]
     curve_gain: float
@@ -158,8 +158,9 @@ def choose_start(values: np.ndarray, varimax: Start, only_anchors: bool = False)
 
 def _rotated(sample: _Sample, n_factors: int) -> _Factors:
     """The varimax start of this many factors."""
-    start = varimax_start(sample.x.T @ sample.x / len(sample.x), n_factors)
-    return _Factors(start.loadings, np.clip(start.noise_variance, _LEAST_NOISE, 1), np.eye(n_factors))
+    start = varimax_start(sample.x.T @ sample.x / len(sample.x), n_factors, rotate="loadings")
+    correlation = np.eye(n_factors) if start.correlation is None else start.correlation
+    return _Factors(start.loadings, np.clip(start.noise_variance, _LEAST_NOISE, 1), correlation)
 
 
 def anchors_start(values: np.ndarray, n_factors: int) -> Start | None:
@@ -326,6 +327,8 @@ def _as_start(sample: _Sample, factors: _Factors, found: _Explained, n_factors: 
         loadings[j, found.support[j]] = np.where(slopes < 0, -steep, steep)
     posterior = np.ones(n_factors)
     posterior[:n_found] = factors.posterior.diagonal()
+    correlation = np.eye(n_factors)
+    correlation[:n_found, :n_found] = factors.correlation
     return Start(
         loadings=np.pad(loadings * sample.sd[:, None], padded),
         scores=np.pad(factors.scores / sample.sd[:, None], padded),
@@ -333,4 +336,5 @@ def _as_start(sample: _Sample, factors: _Factors, found: _Explained, n_factors: 
         posterior_variance=posterior,
         offset=np.zeros(n_genes),
         support=np.pad(found.support, padded),
+        correlation=correlation,
     )
