@@ -113,10 +113,20 @@ def test_a_difference_within_its_uncertainty_is_no_claim():
     stability.loc[stability["model"] == "varimax", "agreement"] += 0.19
     said = texts(stability_verdicts(stability, make_config((0, 1), tbr=False)))
     assert "Other cells give" not in said
-    assert "No better than the better of the varimax rotations, which need no model: nmf" in said
+    assert "Given back no better than the better of the varimax rotations, which need no model: nmf" in said
     single = stability[stability["factor"].isin(["all", "f1"])].assign(n_factors=1)
     said = texts(stability_verdicts(single, make_config((0, 1), tbr=False)))
     assert "uncertainty not known" in said
+    assert "Other cells give" not in said
+
+
+def test_fits_whose_factors_match_whichever_they_are_make_no_claim():
+    stability = make_stability((0, 1))
+    followed = (stability["model"] == "sparse_vae") & (stability["factor"] != "all")
+    stability.loc[followed, "agreement"] -= 0.3
+    said = texts(stability_verdicts(stability, make_config((0, 1), tbr=False)))
+    assert "sparse_vae (k\u00a0=\u00a04) 0.80" in said
+    assert "sparse_vae (k\u00a0=\u00a04) -0.10" in said
     assert "Other cells give" not in said
 
 

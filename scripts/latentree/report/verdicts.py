@@ -212,16 +212,20 @@ def _other_cells(stability: pd.DataFrame) -> list[Verdict]:
 
 
 def _against_varimax(stability: pd.DataFrame, comparison: str) -> list[Verdict]:
-    """Which models' factors come back better than rotated components, beyond two standard errors."""
-    levels, factors = agreements(stability, comparison), _factors(stability, comparison)
+    """Which models' factors come back better than rotated components, beyond two standard errors.
+
+    By the factors' own rows, followed from the full fit: where factors of one fit resemble each other, those
+    of two fits match well whichever of them they are.
+    """
+    factors = _factors(stability, comparison)
     better: list[str] = []
     alike: list[str] = []
-    for (model, k), level in levels.items():
-        rotated = [(name, k) for name in _ROTATIONS if {(name, k), (model, k)} <= factors.keys()]
+    for model, k in factors:
+        rotated = [(name, k) for name in _ROTATIONS if (name, k) in factors]
         if model in ("pca", *_ROTATIONS) or not rotated:
             continue
-        best = max(rotated, key=lambda key: levels[key])
-        difference = level - levels[best]
+        best = max(rotated, key=lambda key: factors[key].mean())
+        difference = factors[model, k].mean() - factors[best].mean()
         spread = sum(values.var(ddof=1) / len(values) for values in (factors[model, k], factors[best]))
         margin = 2 * float(np.sqrt(spread))
         known = f"two standard errors {margin:.2f}" if np.isfinite(margin) else "uncertainty not known"
@@ -232,7 +236,7 @@ def _against_varimax(stability: pd.DataFrame, comparison: str) -> list[Verdict]:
     if better:
         said.append(f"Other cells give these factors back better than {beside}: {', '.join(better)}.")
     if alike:
-        said.append(f"No better than {beside}: {', '.join(alike)}.")
+        said.append(f"Given back no better than {beside}: {', '.join(alike)}.")
     return [Verdict(_STABILITY, text) for text in said]
 
 
