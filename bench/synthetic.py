@@ -95,8 +95,17 @@ def compared(
     cells = [as_anndata(one, seed) for seed, one in enumerate(sets)]
     few = {"max_epochs": 3} if chosen.quick else {}
     for name, model, settings in contestants:
-        for number, (data, k) in enumerate(zip(sets, n_factors, strict=True)):
-            done = api.fit(cells[number], model, k, seed=number, settings={**settings, **few}, progress=False)
+        given = {**settings, **few}
+        if settings is PAPER:
+            # as many fits as there are data sets in one batched model
+            seeds = list(range(len(sets)))
+            fits = iter(api.fit_stack(cells, model, PAPER_FACTORS, seeds, given))
+        else:
+            fits = (
+                api.fit(one, model, k, seed=number, settings=given, progress=False)
+                for number, (one, k) in enumerate(zip(cells, n_factors, strict=True))
+            )
+        for number, (data, k, done) in enumerate(zip(sets, n_factors, fits, strict=True)):
             yield {
                 "truth": data.name,
                 "rho": rho,

@@ -66,12 +66,10 @@ def machine(folder: Path) -> list[str]:
     ]
     jobs = read(folder, "jobs")
     if not jobs.empty:
+        lines += [f"The jobs of this run took {jobs['wall_seconds'].sum() / 60:.0f} minutes together.", ""]
         failed = list(jobs.loc[jobs["exit"] != 0, "job"])
-        lines.insert(
-            2, f"The whole run took {jobs['wall_seconds'].sum() / 60:.0f} minutes of its jobs' time."
-        )
         if failed:
-            lines.insert(3, f"**These jobs failed, and what they measure is missing: {', '.join(failed)}.**")
+            lines += [f"**These jobs failed, and what they measure is missing: {', '.join(failed)}.**", ""]
     return lines
 
 

@@ -32,6 +32,7 @@ def test_every_benchmark_runs_small(script: str, tmp_path: Path) -> None:
     name, wanted = SMALL[script]
     table = pd.read_csv(tmp_path / f"{name}.tsv", sep="\t")
     assert wanted <= set(table[LABELS.get(script, "model")])
+    assert f"bench/{script}.py" in importlib.import_module("write_page").written(tmp_path)
 
 
 def test_the_page_says_what_was_measured_and_what_was_not(tmp_path: Path) -> None:
