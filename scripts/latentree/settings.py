@@ -224,17 +224,25 @@ class SparseVAESettings(TorchModelSettings):
     mixing_penalty: float = Field(
         0.3, ge=0, description="weight of the squared distance of the scores' mixing from none"
     )
-    hidden_decoder: int = Field(16, ge=1, description="hidden units of the shared decoder")
-    hidden_encoder: int = Field(50, ge=1, description="hidden units of the encoder")
+    hidden_decoder: int | None = Field(
+        None, ge=1, description="hidden units of the mlp; null: 50 where curves are worth it, else 16"
+    )
+    hidden_encoder: int | None = Field(
+        None, ge=1, description="hidden units of the encoder; null: 100 where curves are worth it, else 50"
+    )
     lambda0: float = Field(0.4, gt=0, description="spike's rate")
-    lambda1: float | None = Field(None, gt=0, description="slab's rate; null: 0.1, with nb 0.05")
+    lambda1: float | None = Field(None, gt=0, description="slab's rate; null: 0.1, with nb 0.03")
     penalty_unit: Literal["cell", "objective"] = Field(
         "cell", description="cell: rates are per cell, so N times these; objective: rates of the log prior"
     )
     ladder_steps: int = Field(8, ge=1, description="steps from lambda1 up to lambda0")
     proximal: bool = Field(True, description="soft-threshold steps with exact zeros")
     refit_fraction: float = Field(0.2, ge=0, lt=1, description="last epochs without penalty, support frozen")
-    decoder_ridge: float = Field(0.3, ge=0, description="weight of the squared heads of the mlp")
+    decoder_ridge: float | None = Field(
+        None,
+        ge=0,
+        description="weight of the mlp's squared heads; null: 0.01 where curves are worth it, else 0.3",
+    )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="of the mlp decoder's large products; bfloat16 gains where hardware has it"
     )
@@ -243,6 +251,12 @@ class SparseVAESettings(TorchModelSettings):
     )
     batch_size: int | None = Field(  # type: ignore[assignment]
         None, ge=1, description="cells per step; null: 256, or fewer for few cells"
+    )
+    learning_rate: float | None = Field(  # type: ignore[assignment]
+        None,
+        gt=0,
+        description="Adam's step size at its highest; null: 0.003, 0.005 where curves"
+        " are worth it, with nb 0.01",
     )
     patience: int | None = Field(None, ge=1, description="null: the schedule runs to its end")
 

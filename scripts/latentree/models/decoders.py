@@ -186,6 +186,39 @@ class SharedMLPDecoder(Decoder):
         return self.heads.square().sum((1, 2))
 
     @torch.no_grad()
+    def start_heads(
+        self, fit: int, z: Tensor, weights: Tensor, target: Tensor, variance: Tensor, ridge: float
+    ) -> None:
+        """Least-squares heads and offsets of one fit for what its lines leave.
+
+        Parameters
+        ----------
+        z
+            (n_cells, n_factors).
+        weights
+            (n_genes, n_factors).
+        target
+            (n_cells, n_genes).
+        variance
+            (n_genes,) of the noise.
+        ridge
+            Weight of the squared heads in the objective.
+        """
+        first, second, bias = self.first.weight[fit], self.second.weight[fit], self.second.bias
+        assert bias is not None
+        identity = torch.eye(len(second), dtype=torch.float64)
+        rest = (target - z @ weights.T).double()
+        for gene in torch.nonzero((weights != 0).any(1)).flatten().tolist():
+            hidden = torch.relu((z * weights[gene]) @ first.T) @ second.T + bias[fit]
+            hidden = torch.relu(hidden).double()
+            centre, level = hidden.mean(0), rest[:, gene].mean()
+            hidden -= centre
+            gram = hidden.T @ hidden / len(z) + (2 * ridge * float(variance[gene]) + 1e-4) * identity
+            head = torch.linalg.solve(gram, hidden.T @ (rest[:, gene] - level) / len(z))
+            self.heads[fit, gene] = head.float()
+            self.offset[fit, gene] = float(level - centre @ head)
+
+    @torch.no_grad()
     def predictor(self, z: Tensor, weights: Tensor) -> Tensor:
         network = network_mean(z, weights[..., 0], self._network())
         return network.add_(self._base(z, weights, None))

@@ -34,8 +34,9 @@ class Diagnostics:
         Largest |covariance| of two living factors over the smaller of their variances; 0 for fewer than two.
     start
         Where the fit started.
-    start_losses
-        Held-out loss of each start that was compared; empty where the start was given.
+    start_explained
+        Share of a feature's variance that each start's factors explain without it, where starts were
+        compared; empty where the start was given.
     curve_gain
         Share of the held-out squared error that the decoder's curves save over straight lines on the same
         factors; None where it draws lines, or nothing was held out.
@@ -50,7 +51,7 @@ class Diagnostics:
     anchored_factors: int
     covariance_ratio: float
     start: str = ""
-    start_losses: Mapping[str, float] = field(default_factory=dict)
+    start_explained: Mapping[str, float] = field(default_factory=dict)
     curve_gain: float | None = None
 
     def sentences(self) -> tuple[str, ...]:

@@ -34,6 +34,8 @@ from latentree.training import TorchModule, train
 
 # training cells at most on which the effects that are reported as loadings are measured
 _EFFECT_CELLS = 1024
+# training cells at most through which a start's curves are drawn
+_CURVE_CELLS = 2000
 # library that mean counts are told for, as in log1p of counts per 10k
 _PER_LIBRARY = 1e4
 
@@ -44,7 +46,7 @@ class SparseVAEModel(TorchFactorModel):
     name = "sparse_vae"
     settings: SparseVAESettings
     module: SparseVAEModule
-    start_losses: Mapping[str, float] = MappingProxyType({})
+    start_explained: Mapping[str, float] = MappingProxyType({})
     curve_gain: float | None = None
 
     def fit(self, data: TrainingData, seed: int, options: RunOptions) -> FitReport:
@@ -57,7 +59,9 @@ class SparseVAEModel(TorchFactorModel):
         assert settings.input != "auto"
         self.scaling = InputScaling.fit(data, settings.input, settings.gene_scaling)
         rng = np.random.default_rng(derive_seed(seed, "start"))
-        self.settings, start = with_start(settings, self.scaling, data, self.n_factors, rng)
+        self.settings, start, self.start_explained = with_start(
+            settings, self.scaling, data, self.n_factors, rng
+        )
         return start
 
     def make_module(self, n_genes: int, generator: torch.Generator) -> SparseVAEModule:
@@ -86,6 +90,9 @@ class SparseVAEModel(TorchFactorModel):
                 likelihood.parameter[fit] = torch.from_numpy(log_sigma)
             start = replace(start, loadings=start.loadings / unit[:, None])
         module.start_at(fit, start, n_train)
+        if start.support is not None:
+            x = self.scaling.apply(data.x[data.spread(_CURVE_CELLS)])
+            module.start_curves_at(fit, torch.from_numpy(x @ start.scores).float(), torch.from_numpy(x))
 
     def finish(self, module: TorchModule, data: TrainingData) -> None:
         self.module.finish(self._batch(data.x[data.spread(_EFFECT_CELLS)]))
@@ -99,7 +106,10 @@ class SparseVAEModel(TorchFactorModel):
         module = self.module
         found = diagnose(module.support[0].cpu().numpy(), module.prior.second_moment[0].cpu().numpy())
         return replace(
-            found, start=self.settings.start, start_losses=dict(self.start_losses), curve_gain=self.curve_gain
+            found,
+            start=self.settings.start,
+            start_explained=dict(self.start_explained),
+            curve_gain=self.curve_gain,
         )
 
     def _batch(self, x: Any) -> Batch:

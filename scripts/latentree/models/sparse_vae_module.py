@@ -65,6 +65,7 @@ class SparseVAEModule(TorchModule):
         self.settings, self.sizes = settings, sizes
         matrix = (sizes.n_fits, sizes.n_genes, sizes.n_factors)
         assert settings.encoder_mean != "auto"
+        assert settings.hidden_encoder is not None
         self.encoder = ScoreEncoder(
             *matrix,
             n_hidden=settings.hidden_encoder,
@@ -104,6 +105,24 @@ class SparseVAEModule(TorchModule):
         self.encoder.start_at(fit, torch.from_numpy(start.scores), torch.from_numpy(start.posterior_variance))
         if start.correlation is not None:
             self.prior.start_at(fit, torch.from_numpy(start.correlation))
+        if start.support is not None:
+            self.support[fit] = torch.from_numpy(start.support)
+            self.alive[fit] = self.support[fit].any(0)
+            self._keep_support()
+
+    @torch.no_grad()
+    def start_curves_at(self, fit: int, scores: Tensor, x: Tensor) -> None:
+        """Start one fit's curves at least squares, given the factors' scores (n_cells, n_factors) of cells x.
+
+        Only the mlp on a normal likelihood has curves that can be started so; others keep their lines.
+        """
+        if isinstance(self.decoder, SharedMLPDecoder) and isinstance(self.likelihood, GaussianLikelihood):
+            variance = (2 * self.likelihood.parameter[fit]).exp()
+            target = x / self.likelihood.unit[fit]
+            weights = self.weights[fit, :, :, 0]
+            ridge = self.settings.decoder_ridge
+            assert ridge is not None
+            self.decoder.start_heads(fit, scores, weights, target, variance, ridge)
 
     # -- objective
 
@@ -122,7 +141,7 @@ class SparseVAEModule(TorchModule):
             "prior_sigma": self.likelihood.prior_loss(),
             "prior_w": self._weight_penalty(),
             "mixing_encoder": self.settings.mixing_penalty * self.encoder.mixing_distance(),
-            "ridge_decoder": self.settings.decoder_ridge * self.decoder.ridge(),
+            "ridge_decoder": (self.settings.decoder_ridge or 0.0) * self.decoder.ridge(),
         }
 
     def validation_parts(self, batch: Batch) -> dict[str, Tensor]:
@@ -258,6 +277,7 @@ def _decoder(settings: SparseVAESettings, sizes: Sizes, generator: torch.Generat
         return LinearDecoder(sizes.n_fits, sizes.n_genes)
     if settings.decoder == "additive":
         return AdditiveDecoder(sizes.n_fits, sizes.n_genes, settings.n_hinges)
+    assert settings.hidden_decoder is not None
     return SharedMLPDecoder(
         sizes.n_fits,
         sizes.n_genes,

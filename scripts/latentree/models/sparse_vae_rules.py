@@ -8,13 +8,17 @@ import math
 import numpy as np
 
 from latentree.errors import InputError
+from latentree.models.anchors import StartChoice, choose_start
 from latentree.models.base import InputScaling, TrainingData, row_chunks
-from latentree.models.starts import Start, random_start, varimax_start
+from latentree.models.starts import Start, axis_reliability, leading_axes, random_start, varimax_start
 from latentree.settings import SparseVAESettings
 
-# what an epoch of few cells lacks in steps, more epochs make up for
-_EPOCHS, _FEWEST_STEPS = 60, 1000
+# what an epoch of few cells lacks in steps, more epochs make up for; regressions of the counts are a start so
+# near that larger and fewer steps do
+_EPOCHS, _FEWEST_STEPS, _FEWEST_STEPS_ON_COUNTS = 60, 1000, 300
 _LARGEST_BATCH, _BATCHES_PER_EPOCH = 256, 5
+# cells at most that the rule of starts looks at, and axes in which those of halves are looked for
+_RULE_CELLS, _AXES_PER_FACTOR = 1000, 5
 
 
 def resolve(settings: SparseVAESettings, data: TrainingData) -> SparseVAESettings:
@@ -35,19 +39,18 @@ def resolve(settings: SparseVAESettings, data: TrainingData) -> SparseVAESetting
     if likelihood == "auto":
         likelihood = "gaussian" if data.counts is None else "nb"
     is_nb = likelihood == "nb"
-    batch_size = settings.batch_size or min(
-        _LARGEST_BATCH, max(1, math.ceil(len(data.train) / _BATCHES_PER_EPOCH))
-    )
+    few_cells = math.ceil(len(data.train) / _BATCHES_PER_EPOCH)
+    batch_size = settings.batch_size or min(_LARGEST_BATCH, max(1, few_cells))
     n_steps = math.ceil(len(data.train) / batch_size)
-    max_epochs = settings.max_epochs or max(_EPOCHS, math.ceil(_FEWEST_STEPS / n_steps))
+    fewest = _FEWEST_STEPS_ON_COUNTS if is_nb else _FEWEST_STEPS
     return settings.model_copy(
         update={
             "likelihood": likelihood,
             "input": _given(settings.input, "sqrt" if is_nb else "log"),
             "decoder": _given(settings.decoder, "linear" if is_nb else "mlp"),
-            "lambda1": settings.lambda1 or min(settings.lambda0, 0.05 if is_nb else 0.1),
+            "lambda1": settings.lambda1 or min(settings.lambda0, 0.03 if is_nb else 0.1),
             "batch_size": batch_size,
-            "max_epochs": max_epochs,
+            "max_epochs": settings.max_epochs or max(_EPOCHS, math.ceil(fewest / n_steps)),
         }
     )
 
@@ -58,16 +61,67 @@ def with_start(
     data: TrainingData,
     n_factors: int,
     rng: np.random.Generator,
-) -> tuple[SparseVAESettings, Start]:
-    """The start, and the settings with ``start`` and ``encoder_mean`` decided."""
+) -> tuple[SparseVAESettings, Start, dict[str, float]]:
+    """The start; the settings with all decided that follows from it; and what each start explained.
+
+    One rule for cells and for data of few features: anchors are taken where they explain held-out features
+    about as well as varimax factors do, and only where curves and interactions are worth it may the
+    posterior mean leave the span of the scores and the decoder bend freely.
+    """
+    choice = _choice(settings, scaling, data, n_factors, rng)
+    is_nb = settings.likelihood == "nb"
+    curved = choice.encoder_mean == "mlp" and not is_nb
+    still = "scores" if is_nb else "linear"
+    decided = {
+        "start": choice.name,
+        # random weights have no scores that could be kept
+        "encoder_mean": "mlp" if curved or choice.name == "random" else still,
+        "hidden_decoder": 50 if curved else 16,
+        "hidden_encoder": 100 if curved else 50,
+        "decoder_ridge": 0.01 if curved else 0.3,
+        "learning_rate": 0.01 if is_nb else 0.005 if curved else 0.003,
+    }
+    left_open = {key: value for key, value in decided.items() if getattr(settings, key) in (None, "auto")}
+    return settings.model_copy(update=left_open), choice.start, choice.explained
+
+
+def _choice(
+    settings: SparseVAESettings,
+    scaling: InputScaling,
+    data: TrainingData,
+    n_factors: int,
+    rng: np.random.Generator,
+) -> StartChoice:
     covariance = training_covariance(scaling, data)
-    start = _given(settings.start, "varimax")
-    still = "scores" if settings.likelihood == "nb" else "linear"
-    mean = _given(settings.encoder_mean, "mlp" if start == "random" else still)
-    settings = settings.model_copy(update={"start": start, "encoder_mean": mean})
-    if start == "random":
-        return settings, random_start(np.diag(covariance), n_factors, rng)
-    return settings, varimax_start(covariance, n_factors)
+    if settings.start == "random":
+        start = random_start(np.diag(covariance), n_factors, rng)
+        return StartChoice("random", start, {}, 0.0, "mlp")
+    reliability = _reliability(covariance, scaling, data, n_factors)
+    varimax = varimax_start(covariance, n_factors, reliability=reliability)
+    # the rule tells curves in the values of a normal likelihood; on counts it is not asked
+    if settings.start == "varimax" or (settings.start == "auto" and settings.likelihood == "nb"):
+        return StartChoice("varimax", varimax, {}, 0.0, "linear")
+    values = scaling.apply(data.x[data.spread(_RULE_CELLS)])
+    choice = choose_start(values, varimax, only_anchors=settings.start == "anchors")
+    if settings.start == "anchors" and choice.name != "anchors":
+        raise InputError(
+            "start: anchors",
+            "no two features move together closely enough to be the anchors of a factor",
+            "Use start: auto or varimax",
+        )
+    return choice
+
+
+def _reliability(
+    covariance: np.ndarray, scaling: InputScaling, data: TrainingData, n_factors: int
+) -> np.ndarray:
+    """Of the leading axes, told from halves of the training cells within a few more axes."""
+    n_axes = min(len(covariance), _AXES_PER_FACTOR * n_factors)
+    vectors = leading_axes(covariance, n_axes)[1]
+    scores = np.empty((len(data.train), n_axes), dtype=np.float32)
+    for rows in row_chunks(len(data.train), scaling.n_genes):
+        scores[rows] = scaling.apply(data.x[data.train[rows]]) @ vectors
+    return axis_reliability(scores.astype(np.float64), n_factors)
 
 
 def training_covariance(scaling: InputScaling, data: TrainingData) -> np.ndarray:

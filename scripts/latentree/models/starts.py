@@ -80,7 +80,10 @@ def varimax(
 
 
 def varimax_start(
-    covariance: np.ndarray, n_factors: int, rotate: Literal["axes", "loadings"] = "axes"
+    covariance: np.ndarray,
+    n_factors: int,
+    rotate: Literal["axes", "loadings"] = "axes",
+    reliability: np.ndarray | None = None,
 ) -> Start:
     """Probabilistic principal components, rotated by varimax, with the posterior scores they imply.
 
@@ -99,9 +102,12 @@ def varimax_start(
         At most n_genes.
     rotate
         What varimax makes simple: the axes, or their loadings (uncorrelated factors).
+    reliability
+        (n_factors,) in [0, 1] of each axis (:func:`axis_reliability`): scores hear little of an axis that
+        other cells would not show. None: all are heard alike.
     """
     variance = np.diag(covariance)
-    eigenvalues, vectors, rest = _leading(covariance, n_factors)
+    eigenvalues, vectors, rest = leading_axes(covariance, n_factors)
     vectors = vectors * (variance > CONSTANT)[:, None]
     # a component no stronger than the rest has no place of its own
     sd = np.sqrt(np.maximum(eigenvalues - rest, 1e-9 * max(eigenvalues[0], CONSTANT)))
@@ -116,18 +122,54 @@ def varimax_start(
     # one noise level for all genes here, so that the scores span the principal components. Weighing each
     # gene by its own noise would undo the gene scaling (zheng2017, 10 factors, accuracy .81 against .84)
     even = max(rest, _LEAST_NOISE * variance.mean())
-    posterior = even / (sd**2 + even)
+    heard = sd**2 / (sd**2 + even)
+    if reliability is not None:
+        heard = heard * np.sqrt(reliability)
     return Start(
         loadings=loadings,
-        scores=(vectors * (sd / (sd**2 + even))) @ turn,
+        scores=(vectors * (heard / sd)) @ turn,
         noise_variance=np.where(variance > CONSTANT, noise, 1.0),
-        posterior_variance=(posterior[:, None] * turn**2).sum(0),
+        posterior_variance=((1 - heard)[:, None] * turn**2).sum(0),
         offset=np.zeros(len(covariance)),
         correlation=correlation,
     )
 
 
-def _leading(covariance: np.ndarray, n_factors: int) -> tuple[np.ndarray, np.ndarray, float]:
+def axis_reliability(scores: np.ndarray, n_factors: int, n_splits: int = 3) -> np.ndarray:
+    """How much of each leading axis comes back in the leading axes of disjoint halves of the cells.
+
+    The squared length of an axis seen from one half's axes times that from the other's, averaged over
+    random splits into halves, which are the same in every call.
+
+    Parameters
+    ----------
+    scores
+        (n_cells, n_axes) of more leading axes than are asked about, leading first: what the halves' axes
+        are looked for in.
+    n_factors
+        Leading axes to judge, at most n_axes.
+    n_splits
+        Pairs of halves.
+
+    Returns
+    -------
+    (n_factors,) in [0, 1].
+    """
+    rng = np.random.default_rng(0)
+    n_cells = len(scores)
+    reliability = np.zeros(n_factors)
+    for _ in range(n_splits):
+        first = np.zeros(n_cells, dtype=bool)
+        first[rng.permutation(n_cells)[: n_cells // 2]] = True
+        seen = np.ones(n_factors)
+        for half in (scores[first], scores[~first]):
+            axes = np.linalg.eigh(half.T @ half)[1][:, -n_factors:]
+            seen *= (axes[:n_factors] ** 2).sum(1)
+        reliability += seen / n_splits
+    return np.clip(reliability, 0, 1)
+
+
+def leading_axes(covariance: np.ndarray, n_factors: int) -> tuple[np.ndarray, np.ndarray, float]:
     """Largest eigenvalues (n_factors,), their vectors (n_genes, n_factors), and the mean of the others."""
     n_genes = len(covariance)
     eigenvalues, vectors = scipy.linalg.eigh(covariance, subset_by_index=(n_genes - n_factors, n_genes - 1))

@@ -74,8 +74,8 @@ def diagnostic_sentences(summary: Mapping[str, Any]) -> tuple[str, ...]:
     likelihood = {"nb": "negative binomial on counts", "gaussian": "normal"}.get(
         resolved.get("likelihood"), ""
     )
-    losses = [f"{name} {loss:.3g}" for name, loss in sorted(found["start_losses"].items())]
-    compared = f" (held-out loss of the starts: {', '.join(losses)})" if losses else ""
+    shares = [f"{name} {share:.0%}" for name, share in sorted(found["start_explained"].items())]
+    compared = f" (of a feature they explain without it: {', '.join(shares)})" if shares else ""
     sentences = [
         f"Likelihood {likelihood}, {resolved.get('decoder')} decoder, input {resolved.get('input')}, "
         f"posterior mean {resolved.get('encoder_mean')}, start {found['start']}{compared}.",
