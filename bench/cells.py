@@ -153,7 +153,7 @@ def agreements(adata: anndata.AnnData, fitter: Fitter, n_resamples: int, split: 
     rng = np.random.default_rng(1000 + split)
     fitting = np.flatnonzero(adata.obs["split"] != "test")
 
-    def of(subsets: list[np.ndarray]) -> float:
+    def of(subsets: list[np.ndarray]) -> tuple[float, float]:
         fits = [fitter(adata[np.sort(np.concatenate([subset, test]))].copy()) for subset in subsets]
         # test cells come in the same order in every subset, but not at the same places
         on_test = [
@@ -164,13 +164,19 @@ def agreements(adata: anndata.AnnData, fitter: Fitter, n_resamples: int, split: 
             metrics.matched_correlation(a, b, alive_a, alive_b).mean
             for (a, alive_a), (b, alive_b) in combinations(on_test, 2)
         ]
-        return float(np.mean(pairs))
+        chance = [
+            metrics.chance_agreement(a[:, alive_a], b[:, alive_b])
+            for (a, alive_a), (b, alive_b) in combinations(on_test, 2)
+        ]
+        return float(np.mean(pairs)), float(np.mean(chance))
 
     resampled = [rng.permutation(fitting)[: round(0.8 * len(fitting))] for _ in range(n_resamples)]
     shuffled = rng.permutation(fitting)
+    halves, chance = of(np.array_split(shuffled, 2))
     return {
-        "agreement_resamples": of(resampled),
-        "agreement_halves": of(np.array_split(shuffled, 2)),
+        "agreement_resamples": of(resampled)[0],
+        "agreement_halves": halves,
+        "chance_halves": chance,
     }
 
 

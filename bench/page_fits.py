@@ -28,6 +28,7 @@ _SCORES = {
     "balanced_accuracy": ("balanced", share),
     "agreement_resamples": ("80% resamples", share),
     "agreement_halves": ("disjoint halves", share),
+    "chance_halves": ("halves by chance", share),
     "r2": ("held-out r2", share),
     "cpu_seconds": ("CPU s", number),
 }
@@ -315,4 +316,26 @@ def accuracy(folder: Path) -> Section:
     return Section(lines)
 
 
-SECTIONS: list[Callable[[Path], Section]] = [cells, gaussian, synthetic, truths, paper, accuracy]
+def ablation(folder: Path) -> Section:
+    """One setting of the robust recipe changed at a time."""
+    title = "What each part of the recipe is worth"
+    table = read(folder, "ablation")
+    if table.empty:
+        return absent(title, "Not measured in this run.")
+    columns = {"variant": ("variant", text), "alive": ("alive", whole), **_SCORES}
+    means = table.drop(columns=["split", "model"]).groupby(["atlas", "variant"], sort=False).mean()
+    lines = [
+        f"## {title}",
+        flow(
+            f"`bench/ablation.py`: {int(table['n_factors'].iloc[0])} factors, "
+            f"{int(table['split'].nunique())} split(s), one setting changed at a time; columns as above. "
+            "One accuracy has a standard error of about .014. Every fit has a seed of its own, so random "
+            "starts do not agree by their random numbers."
+        ),
+        "",
+        *markdown(means.reset_index(), {"atlas": ("atlas", text), **columns}),
+    ]
+    return Section(lines, [])
+
+
+SECTIONS: list[Callable[[Path], Section]] = [cells, gaussian, ablation, synthetic, truths, paper, accuracy]
