@@ -14,9 +14,10 @@ SMALL = {
     "scale": ("scale", {"linear"}),
     "atlas_memory": ("atlas_memory", {"csr"}),
     "accuracy": ("accuracy", {"pca", "nmf"}),
+    "ablation": ("ablation", {"default (counts)", "recipe: paper"}),
 }
-LABELS = {"speed": "fit", "scale": "decoder", "atlas_memory": "storage"}
-OPTIONS = {"cells": ["--atlases", "generated"]}
+LABELS = {"speed": "fit", "scale": "decoder", "atlas_memory": "storage", "ablation": "variant"}
+OPTIONS = {name: ["--atlases", "generated"] for name in ("cells", "ablation")}
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +38,7 @@ def test_every_benchmark_runs_small(script: str, tmp_path: Path) -> None:
 
 def test_the_page_says_what_was_measured_and_what_was_not(tmp_path: Path) -> None:
     scores = {"accuracy": 0.9, "balanced_accuracy": 0.8, "cpu_seconds": 2.0, "zeros": 0.85, "r2": 0.2}
-    agreements = {"agreement_resamples": 0.8, "agreement_halves": 0.7}
+    agreements = {"agreement_resamples": 0.8, "agreement_halves": 0.7, "chance_halves": 0.4}
     models = ("sparse_vae", "pca_same_input", "pca_varimax", "varimax_start", "vae", "LinearSCVI")
     rows = [
         {"atlas": "a", "part": "default", "split": 0, "n_factors": 20, "model": model, **scores, **agreements}

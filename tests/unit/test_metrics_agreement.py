@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latentree.metrics import matched_correlation
+from latentree.metrics import chance_agreement, matched_correlation
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4))
@@ -53,3 +53,17 @@ def test_a_constant_factor_agrees_with_nothing():
     flat = z.copy()
     flat[:, 1] = 0.1
     assert matched_correlation(flat, z).per_factor == pytest.approx([1, 0])
+
+
+def test_chance_is_what_factors_without_a_rotation_of_their_own_agree_by():
+    rng = np.random.default_rng(0)
+    latents = rng.normal(size=(4000, 6))
+    # independent factors of the same span: the best match of a random rotation, the same in every call
+    chance = chance_agreement(latents, latents)
+    assert 0.5 < chance < 0.75
+    assert chance == chance_agreement(latents, latents)
+    assert matched_correlation(latents, latents).mean == pytest.approx(1)
+    # factors that correlate agree by chance more, factors of other cells less
+    shared = latents + 2 * rng.normal(size=(4000, 1))
+    assert chance_agreement(shared, shared) > chance + 0.05
+    assert chance_agreement(latents, rng.normal(size=(4000, 6))) < 0.1

@@ -13,7 +13,7 @@ from latentree.metrics.accuracy import (
     fit_probe,
     majority_reference,
 )
-from latentree.metrics.agreement import MatchedCorrelation, matched_correlation
+from latentree.metrics.agreement import MatchedCorrelation, chance_agreement, matched_correlation
 from latentree.metrics.clustering import ari, cluster_cells, nmi
 from latentree.metrics.dci import dci_disentanglement, dci_importances
 from latentree.metrics.held_out_r2 import held_out_r2, squared_errors
@@ -29,6 +29,7 @@ __all__ = [
     "active_gene_counts",
     "ari",
     "balanced_accuracy",
+    "chance_agreement",
     "chance_reference",
     "cluster_cells",
     "dci_disentanglement",

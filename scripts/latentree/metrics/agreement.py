@@ -62,3 +62,41 @@ def matched_correlation(
     n_live = max(len(live_a), len(live_b))
     mean = float(np.nansum(per_factor) / n_live) if n_live else float("nan")
     return MatchedCorrelation(per_factor, partner, mean)
+
+
+def chance_agreement(latents_a: np.ndarray, latents_b: np.ndarray, n_draws: int = 5) -> float:
+    """What :func:`matched_correlation` gives when the factors of both fits are turned at random.
+
+    Each fit's scores are standardised and rotated by a random orthogonal matrix, the same ones in every
+    call: what is left is that both span similar directions, and that their factors correlate, not that
+    their factors are the same.
+
+    Parameters
+    ----------
+    latents_a, latents_b
+        Scores of the same cells, shape (n_cells, n_factors_a) and (n_cells, n_factors_b), living factors
+        only.
+    n_draws
+        Rotations averaged over.
+    """
+    rng = np.random.default_rng(0)
+    means = []
+    for _ in range(n_draws):
+        turned = [
+            standardised @ _random_rotation(standardised.shape[1], rng)
+            for standardised in map(_standardised, (latents_a, latents_b))
+        ]
+        means.append(matched_correlation(*turned).mean)
+    return float(np.mean(means))
+
+
+def _standardised(latents: np.ndarray) -> np.ndarray:
+    centred = latents - latents.mean(axis=0)
+    sd = centred.std(axis=0)
+    return centred / np.where(sd > 0, sd, 1)
+
+
+def _random_rotation(size: int, rng: np.random.Generator) -> np.ndarray:
+    """Uniform over orthogonal matrices (size, size)."""
+    q, r = np.linalg.qr(rng.standard_normal((size, size)))
+    return q * np.sign(np.diag(r))
