@@ -204,6 +204,40 @@ def test_the_papers_decoder_leaves_the_first_layer_alone():
     assert decoder.heads.abs().sum() > 0
 
 
+@pytest.mark.parametrize("residual", [True, False])
+def test_heads_start_at_the_ridge_regression_of_what_lines_leave(residual):
+    decoder = _mlp(2, 5, 2, 6, residual=residual)
+    before = {name: value.detach().clone() for name, value in decoder.named_parameters()}
+    rng = np.random.default_rng(0)
+    z = rng.standard_normal((200, 2))
+    weights = np.array([[1.5, 0], [0, -1], [0.7, 0.7], [0, 0], [1, 0]])
+    target = z @ weights.T + np.abs(z[:, :1]) + 3 + 0.1 * rng.standard_normal((200, 5))
+    variance, ridge = np.linspace(0.1, 0.5, 5), 0.05
+    tensors = [torch.from_numpy(values).float() for values in (z, weights, target, variance)]
+    decoder.start_heads(1, *tensors, ridge=ridge)
+
+    first, second, bias = (
+        before[name][1].double().numpy() for name in ("first.weight", "second.weight", "second.bias")
+    )
+    for gene in (0, 1, 2, 4):
+        hidden = np.maximum((z * weights[gene]) @ first.T, 0)
+        hidden = np.maximum(hidden @ second.T + bias, 0)
+        rest = target[:, gene] - (z @ weights[gene] if residual else 0)
+        # least squares of mean squares plus penalty, as one design: the offset is not penalised
+        penalty = np.sqrt(200 * (2 * ridge * variance[gene] + 1e-4))
+        design = np.vstack([np.c_[hidden, np.ones(200)], np.c_[penalty * np.eye(6), np.zeros(6)]])
+        expected = np.linalg.lstsq(design, np.r_[rest, np.zeros(6)], rcond=None)[0]
+        np.testing.assert_allclose(decoder.heads[1, gene].detach().numpy(), expected[:6], atol=2e-4)
+        assert float(decoder.offset[1, gene].detach()) == pytest.approx(expected[6], abs=5e-4)
+    # nothing else moves: a gene without weights is a constant, and the other fit is another's
+    for name, value in decoder.named_parameters():
+        assert torch.equal(value[0], before[name][0]), name
+        if name in ("heads", "offset"):
+            assert torch.equal(value[1, 3], before[name][1, 3]), name
+        else:
+            assert torch.equal(value, before[name]), name
+
+
 class _LiveBytes(TorchDispatchMode):
     """Peak of the bytes of all storages above 16 kB that were made under it and are alive at once."""
 

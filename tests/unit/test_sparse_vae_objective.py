@@ -17,12 +17,15 @@ RESOLVED = {
     "decoder": "linear",
     "start": "varimax",
     "encoder_mean": "linear",
+    "hidden_decoder": 16,
+    "hidden_encoder": 50,
     "lambda0": 0.4,
     "lambda1": 0.1,
     "ladder_steps": 8,
     "refit_fraction": 0.2,
     "mixing_penalty": 0.3,
     "decoder_ridge": 0.3,
+    "learning_rate": 3e-3,
     "max_epochs": 10,
     "batch_size": 20,
 }
@@ -186,3 +189,32 @@ def test_emptied_factors_leave_the_posterior_and_cost_nothing():
     assert not log_variance[0, :, 1].any()
     assert mean[1, :, 1].all()
     assert mean[0, :, 0].all()
+
+
+@pytest.mark.parametrize("residual", [True, False])
+def test_curves_start_where_the_objective_has_no_slope(residual):
+    module = _module(decoder="mlp", residual=residual, decoder_ridge=0.05)
+    batch = _batch(module)
+    decoder, likelihood = module.decoder, module.likelihood
+
+    def slopes() -> list[Tensor]:
+        loss = decoder.loss(batch.features, module.weights, likelihood, likelihood.target(batch), None)
+        return list(
+            torch.autograd.grad((loss + 0.05 * decoder.ridge()).sum(), [decoder.heads, decoder.offset])
+        )
+
+    before = slopes()
+    module.start_curves_at(1, batch.features[1], batch.x[1])
+    heads, offset = slopes()
+    for found, first in ((heads, before[0]), (offset, before[1])):
+        assert torch.equal(found[0], first[0])
+        assert float(found[1].abs().max()) < 1e-2 * float(first[1].abs().max())
+
+
+@pytest.mark.parametrize("changes", [{"decoder": "linear"}, {"decoder": "additive"}, {"likelihood": "nb"}])
+def test_curves_that_least_squares_cannot_start_keep_their_lines(changes):
+    module = _module(**{"decoder": "mlp", **changes})
+    batch = _batch(module)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    module.start_curves_at(0, batch.features[0], batch.x[0])
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())

@@ -189,7 +189,7 @@ class SharedMLPDecoder(Decoder):
     def start_heads(
         self, fit: int, z: Tensor, weights: Tensor, target: Tensor, variance: Tensor, ridge: float
     ) -> None:
-        """Least-squares heads and offsets of one fit for what its lines leave.
+        """Least-squares heads and offsets of one fit, for what its lines leave where it has lines.
 
         Parameters
         ----------
@@ -207,7 +207,7 @@ class SharedMLPDecoder(Decoder):
         first, second, bias = self.first.weight[fit], self.second.weight[fit], self.second.bias
         assert bias is not None
         identity = torch.eye(len(second), dtype=torch.float64)
-        rest = (target - z @ weights.T).double()
+        rest = (target - z @ weights.T if self.residual else target).double()
         for gene in torch.nonzero((weights != 0).any(1)).flatten().tolist():
             hidden = torch.relu((z * weights[gene]) @ first.T) @ second.T + bias[fit]
             hidden = torch.relu(hidden).double()
