@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 from scipy.stats import ortho_group
 
-from latentree.models.starts import random_start, varimax, varimax_start
+from latentree.models.starts import (
+    axis_reliability,
+    leading_axes,
+    random_start,
+    varimax,
+    varimax_start,
+)
 
 
 def _criterion(loadings: np.ndarray, kaiser: float) -> float:
@@ -141,3 +147,82 @@ def test_random_start_takes_all_variance_for_noise():
     many = random_start(np.ones(20_000), 1, np.random.default_rng(1)).loadings
     assert many.mean() == pytest.approx(0, abs=0.03)
     assert many.std() == pytest.approx(1, abs=0.03)
+
+
+# -- what other cells would show
+
+
+def _axis_scores(n_cells: int = 400, n_axes: int = 10) -> np.ndarray:
+    """Two strong axes and noise, leading first, as the rule hands them over."""
+    rng = np.random.default_rng(4)
+    x = rng.standard_normal((n_cells, 30))
+    x += rng.standard_normal((n_cells, 2)) * [6, 4] @ ortho_group.rvs(30, random_state=0)[:2]
+    return (x - x.mean(0)) @ np.linalg.eigh(np.cov(x.T))[1][:, ::-1][:, :n_axes]
+
+
+def test_axes_of_a_signal_are_reliable_and_those_of_noise_are_not():
+    reliability = axis_reliability(_axis_scores(), 4)
+    assert reliability.shape == (4,)
+    assert (reliability[:2] > 0.98).all()
+    assert (reliability[2:] < 0.5).all()
+    assert ((reliability >= 0) & (reliability <= 1)).all()
+    # and with many more cells noise is noise all the same
+    assert axis_reliability(_axis_scores(8000), 4)[2:].max() < 0.7
+
+
+def test_reliability_is_that_of_a_loop_over_halves_and_has_the_same_bits_again():
+    scores = _axis_scores(90)
+    n_factors, expected = 3, np.zeros(3)
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        order = rng.permutation(90)
+        seen = np.ones(n_factors)
+        for rows in (order[:45], order[45:]):
+            right = np.linalg.svd(scores[np.sort(rows)], full_matrices=False)[2][:n_factors]
+            for axis in range(n_factors):
+                # length of the unit vector's projection on the half's leading axes
+                projected = sum(float(vector[axis]) * vector for vector in right)
+                seen[axis] *= float(projected @ projected)
+        expected += seen / 3
+    found = axis_reliability(scores, n_factors)
+    np.testing.assert_allclose(found, expected, atol=1e-10)
+    assert np.array_equal(found, axis_reliability(scores.copy(), n_factors))
+
+
+def test_all_axes_there_are_come_back_and_one_cell_says_nothing_amiss():
+    np.testing.assert_allclose(axis_reliability(_axis_scores(50, n_axes=3), 3), 1)
+    assert np.isfinite(axis_reliability(_axis_scores(50)[:1], 2)).all()
+
+
+def test_scores_hear_little_of_axes_that_are_not_reliable():
+    covariance, _ = _covariance()
+    start = varimax_start(covariance, 3)
+    np.testing.assert_array_equal(varimax_start(covariance, 3, reliability=np.ones(3)).scores, start.scores)
+    reliability = np.array([1.0, 0.5, 0.04])
+    heard = varimax_start(covariance, 3, reliability=reliability)
+    axes = leading_axes(covariance, 3)[1]
+    # along each principal axis the scores shrink by the root of its reliability
+    expected = np.sqrt(reliability)[:, None] * (axes.T @ start.scores)
+    np.testing.assert_allclose(axes.T @ heard.scores, expected, atol=1e-12)
+    # what is not heard is not known: variances grow towards the prior's, which is 1
+    assert (heard.posterior_variance > start.posterior_variance).all()
+    assert (heard.posterior_variance < 1).all()
+    deaf = varimax_start(covariance, 3, reliability=np.zeros(3))
+    assert not deaf.scores.any()
+    np.testing.assert_allclose(deaf.posterior_variance, 1)
+    # the model's own factors stay where they are
+    for values in ("loadings", "noise_variance", "correlation"):
+        np.testing.assert_array_equal(getattr(heard, values), getattr(start, values))
+
+
+def test_leading_axes_are_those_of_the_decomposition_and_the_rest_is_a_mean():
+    # the fourth axis is one of 27 with the same variance, of which LAPACK leaves some out
+    covariance, _ = _covariance()
+    values, vectors, rest = leading_axes(covariance, 4)
+    every = np.linalg.eigvalsh(covariance)[::-1]
+    np.testing.assert_allclose(values, every[:4])
+    np.testing.assert_allclose(covariance @ vectors, vectors * values, atol=1e-10)
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(4), atol=1e-12)
+    assert rest == pytest.approx(every[4:].mean())
+    assert (vectors[np.abs(vectors).argmax(0), np.arange(4)] > 0).all()
+    assert leading_axes(covariance, len(covariance))[2] == 0

@@ -173,6 +173,9 @@ def leading_axes(covariance: np.ndarray, n_factors: int) -> tuple[np.ndarray, np
     """Largest eigenvalues (n_factors,), their vectors (n_genes, n_factors), and the mean of the others."""
     n_genes = len(covariance)
     eigenvalues, vectors = scipy.linalg.eigh(covariance, subset_by_index=(n_genes - n_factors, n_genes - 1))
+    if len(eigenvalues) < n_factors:
+        # LAPACK's search for some of them leaves some out where many are equal
+        eigenvalues, vectors = (found[..., -n_factors:] for found in scipy.linalg.eigh(covariance))
     n_rest = n_genes - n_factors
     rest = max(np.trace(covariance) - eigenvalues.sum(), 0.0) / n_rest if n_rest else 0.0
     return eigenvalues[::-1], _oriented(vectors)[:, ::-1], rest
