@@ -66,26 +66,42 @@ def _types(rows: list[Mapping[str, Any]] | None) -> str:
 
 
 def diagnostic_sentences(summary: Mapping[str, Any]) -> tuple[str, ...]:
-    """How a fit was made and how far it meets its model's conditions, from fit.json; or nothing."""
+    """How a fit was made and how far it meets its model's conditions, from fit.json; or nothing.
+
+    What fit.json does not say, because an earlier version wrote it, is left out.
+    """
     found = summary.get("diagnostics")
     if not found:
         return ()
-    resolved = summary.get("resolved", {})
-    likelihood = {"nb": "negative binomial on counts", "gaussian": "normal"}.get(
-        resolved.get("likelihood"), ""
-    )
-    shares = [f"{name} {share:.0%}" for name, share in sorted(found["start_explained"].items())]
-    compared = f" (of a feature they explain without it: {', '.join(shares)})" if shares else ""
-    sentences = [
-        f"Likelihood {likelihood}, {resolved.get('decoder')} decoder, input {resolved.get('input')}, "
-        f"posterior mean {resolved.get('encoder_mean')}, start {found['start']}{compared}.",
-        f"{found['anchored_factors']} of {found['n_alive']} living factors have two or more genes of their "
-        f"own, as the paper's condition for identifiable factors asks; two factors covary at most "
-        f"{found['covariance_ratio']:.2f} times the smaller of their variances (the condition: below 1).",
-    ]
-    if found["curve_gain"] is not None:
+    made = [words.format(value) for words, value in _made(summary, found) if value]
+    sentences = [", ".join(made) + _compared(found.get("start_explained")) + "." if made else ""]
+    if {"anchored_factors", "n_alive", "covariance_ratio"} <= found.keys():
+        sentences.append(
+            f"{found['anchored_factors']} of {found['n_alive']} living factors have two or more genes of "
+            "their own, as the paper's condition for identifiable factors asks; two factors covary at most "
+            f"{found['covariance_ratio']:.2f} times the smaller of their variances (the condition: below 1)."
+        )
+    if found.get("curve_gain") is not None:
         sentences.append(
             f"The decoder's curves save {found['curve_gain']:.1%} of the held-out error that straight lines "
             "on the same factors leave."
         )
-    return tuple(sentences)
+    return tuple(sentence for sentence in sentences if sentence)
+
+
+def _made(summary: Mapping[str, Any], found: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """What was decided for a fit: words, and the value that they are to hold."""
+    resolved = summary.get("resolved") or {}
+    likelihoods = {"nb": "negative binomial on counts", "gaussian": "normal"}
+    return [
+        ("Likelihood {}", likelihoods.get(resolved.get("likelihood", ""))),
+        ("{} decoder", resolved.get("decoder")),
+        ("input {}", resolved.get("input")),
+        ("posterior mean {}", resolved.get("encoder_mean")),
+        ("start {}", found.get("start")),
+    ]
+
+
+def _compared(explained: Mapping[str, float] | None) -> str:
+    shares = [f"{name} {share:.0%}" for name, share in sorted((explained or {}).items())]
+    return f" (of a feature they explain without it: {', '.join(shares)})" if shares else ""
