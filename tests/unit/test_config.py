@@ -62,7 +62,17 @@ def test_a_recipe_is_a_preset_and_given_keys_win():
         False,
         7,
     )
-    assert model_settings("sparse_vae", {}).start == "varimax"
+    robust = model_settings("sparse_vae", {})
+    assert (robust.start, robust.prior, robust.residual, robust.hidden_decoder) == (
+        "auto",
+        "learned",
+        True,
+        None,
+    )
+
+
+def test_a_spike_below_the_slab_that_nobody_gave_is_the_slabs_business():
+    assert model_settings("sparse_vae", {"lambda0": 0.01}).lambda1 is None
 
 
 def test_what_config_resolves_to_is_a_config_again():
@@ -88,7 +98,11 @@ def test_what_config_resolves_to_is_a_config_again():
         ({"atlases": {"a": {"path": "https://x/a.h5ad", "cell_type": "t"}}}, "needs sha256"),
         ({"atlases": {"provenance": {"path": "a.h5ad", "cell_type": "t"}}}, "cannot name an atlas"),
         ({"preprocess": {"test_fraction": 0.6, "validation_fraction": 0.5}}, "no cells for training"),
-        ({"models": {"sparse_vae": {"lambda0": 0.01}}}, "lambda0 (0.01) must not be below lambda1"),
+        (
+            {"models": {"sparse_vae": {"lambda0": 0.01, "lambda1": 0.02}}},
+            "lambda0 (0.01) must not be below lambda1 (0.02)",
+        ),
+        ({"models": {"sparse_vae": {"lambda1": 0.5}}}, "lambda0 (0.4) must not be below lambda1 (0.5)"),
         ({"models": {"sparse_vae": {"learning_rate": float("nan")}}}, "learning_rate"),
         ({"models": {"sparse_vae": {"recipe": ["paper"]}}}, "models.sparse_vae.recipe"),
         ({"atlases": {"logs": {"path": "a.h5ad", "cell_type": "t"}}}, "cannot name an atlas"),
