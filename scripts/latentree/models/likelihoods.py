@@ -7,6 +7,7 @@ fit); batches without it are given one.
 
 import math
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -154,11 +155,14 @@ class NegativeBinomialLikelihood(Likelihood):
     ``parameter`` is log theta_j; its prior is flat between bounds.
     """
 
+    _lgammas: Tensor
+
     def __init__(self, n_fits: int, n_genes: int) -> None:
         super().__init__(n_fits, n_genes)
         # plain numbers, because looking at a tensor's value would make a GPU wait
         self.most_log_mean = 10.0
         self._step = 0
+        self.register_buffer("_lgammas", torch.zeros(n_fits, n_genes), persistent=False)
 
     @torch.no_grad()
     def start(self, fit: int, theta: Tensor, largest_count: float) -> None:
@@ -182,21 +186,27 @@ class NegativeBinomialLikelihood(Likelihood):
         mean = log_mean.exp()
         total = mean + theta
         log_total = total.log()
-        # for each gene: sums over cells; the terms that need lgamma are zero where the count is
-        seen = target.nonzero(as_tuple=True)
-        count, theta_seen = target[seen], theta[seen[0], 0, seen[2]]
+        # for each gene: sums over cells
         per_gene = ((target + theta).mul_(log_total)).sum(1) - torch.linalg.vecdot(target, log_mean, dim=1)
         per_gene -= n_cells * (theta * theta.log())[:, 0]
-        lgammas = torch.lgamma(count + 1) + torch.lgamma(theta_seen) - torch.lgamma(count + theta_seen)
-        value = (per_gene.sum(1).index_add_(0, seen[0], lgammas)) / n_cells
         in_parameter = None
-        if self._step % _STEPS_PER_DISPERSION == 0:
+        if self._in_full():
+            seen = _Seen.of(target, theta)
+            self._lgammas[:, genes] = seen.lgammas() / n_cells
             in_theta = (log_total - theta.log() - 1).sum(1) + ((target + theta) / total).sum(1)
-            digammas = torch.digamma(theta_seen) - torch.digamma(count + theta_seen)
-            in_theta.index_put_((seen[0], seen[2]), digammas, accumulate=True)
-            in_parameter = in_theta * theta[:, 0] / n_cells
+            in_parameter = (in_theta + seen.digammas()) * theta[:, 0] / n_cells
+        value = (per_gene / n_cells + self._lgammas[:, genes]).sum(1)
         in_predictor = mean.sub_(target).div_(total).mul_(theta / n_cells)
         return value, in_predictor, in_parameter
+
+    def _in_full(self) -> bool:
+        """Whether this step computes what needs lgamma and digamma, the slow part.
+
+        Always in evaluation. In training the dispersions move, and the loss is told to the last digit, in
+        one of so many steps; between them the loss takes these terms, constant but for the dispersions and
+        the cells of the batch, from the last of these steps. No other gradient needs them.
+        """
+        return not self.training or self._step % _STEPS_PER_DISPERSION == 0
 
     def prior_loss(self) -> Tensor:
         return self.parameter.detach().new_zeros(len(self.parameter))
@@ -208,6 +218,39 @@ class NegativeBinomialLikelihood(Likelihood):
     def after_step(self) -> None:
         self._step += 1
         self.parameter.clamp_(math.log(_LEAST_THETA), math.log(_MOST_THETA))
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Where counts are not zero, which is all that lgamma and digamma are needed for.
+
+    ``places`` are the coordinates (n,) of the counts (n_fits, n_cells, n_genes), ``count`` and ``theta`` (n,)
+    the values there; ``shape`` is (n_fits, n_genes).
+    """
+
+    places: tuple[Tensor, ...]
+    count: Tensor
+    theta: Tensor
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, counts: Tensor, theta: Tensor) -> "_Seen":
+        places = counts.nonzero(as_tuple=True)
+        at = theta[places[0], 0, places[2]]
+        return cls(places, counts[places], at, (counts.shape[0], counts.shape[2]))
+
+    def lgammas(self) -> Tensor:
+        """Sum over cells of log(count! gamma(theta) / gamma(count + theta)), (n_fits, n_genes)."""
+        count, theta = self.count, self.theta
+        return self._by_gene(torch.lgamma(count + 1) + torch.lgamma(theta) - torch.lgamma(count + theta))
+
+    def digammas(self) -> Tensor:
+        """Its derivative by theta, (n_fits, n_genes)."""
+        return self._by_gene(torch.digamma(self.theta) - torch.digamma(self.count + self.theta))
+
+    def _by_gene(self, values: Tensor) -> Tensor:
+        sums = values.new_zeros(self.shape)
+        return sums.index_put_((self.places[0], self.places[2]), values, accumulate=True)
 
 
 class _ElementwiseLoss(torch.autograd.Function):
