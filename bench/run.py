@@ -45,7 +45,7 @@ def jobs(quick: bool) -> list[Job]:
         Job("decoder_speed", alone=True),
         Job("scale", alone=True),
         Job("magic_speed", alone=True),
-        Job("atlas_memory", ("--storages", "csr", "csc-int64", "dense-float32"), alone=True),
+        Job("atlas_memory", ("--storages", "csr", "csc-int64", "dense-float32")),
         Job("gpu", alone=True),
         *(Job(f"cells:{name}", ("--atlases", name), takes_data=True) for name in atlases),
         *(Job(f"synthetic:{part}", ("--parts", part)) for part in ("paper", "default", "truths")),
