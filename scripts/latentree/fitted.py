@@ -3,6 +3,7 @@
 import json
 import platform
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -258,6 +259,7 @@ def require_finite(latents: np.ndarray, model: str) -> None:
         )
 
 
+@cache
 def package_versions() -> dict[str, str]:
     """Of what decides a fit's numbers."""
     packages = ("torch", "numpy", "scipy", "scikit-learn")

@@ -214,7 +214,7 @@ class SparseVAESettings(TorchModelSettings):
     start: Literal["auto", "varimax", "anchors", "random"] = Field(
         "auto",
         description="where W and the encoder start: rotated principal components, genes that move together,"
-        " random weights; auto: varimax or anchors, whichever gives held-out cells back better",
+        " random weights; auto: on counts varimax, else anchors where they explain about as much",
     )
     encoder_mean: Literal["auto", "scores", "linear", "mlp"] = Field(
         "auto",
@@ -227,9 +227,7 @@ class SparseVAESettings(TorchModelSettings):
     hidden_decoder: int | None = Field(
         None, ge=1, description="hidden units of the mlp; null: 50 where curves are worth it, else 16"
     )
-    hidden_encoder: int | None = Field(
-        None, ge=1, description="hidden units of the encoder; null: 100 where curves are worth it, else 50"
-    )
+    hidden_encoder: int = Field(50, ge=1, description="hidden units of the encoder")
     lambda0: float = Field(0.4, gt=0, description="spike's rate")
     lambda1: float | None = Field(None, gt=0, description="slab's rate; null: 0.1, with nb 0.03")
     penalty_unit: Literal["cell", "objective"] = Field(
@@ -247,7 +245,9 @@ class SparseVAESettings(TorchModelSettings):
         "float32", description="of the mlp decoder's large products; bfloat16 gains where hardware has it"
     )
     max_epochs: int | None = Field(  # type: ignore[assignment]
-        None, ge=1, description="passes over the training cells at most; null: 60, or more for few cells"
+        None,
+        ge=1,
+        description="passes over the training cells at most; null: 60, with nb 40, or more for few cells",
     )
     batch_size: int | None = Field(  # type: ignore[assignment]
         None, ge=1, description="cells per step; null: 256, or fewer for few cells"

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from latentree.adam import Adam
 from latentree.batches import Batch, Batches, StackedBatches
 from latentree.checkpoints import Checkpoints, Tensors
 from latentree.errors import InputError
@@ -70,7 +71,7 @@ class TorchModule(nn.Module, ABC):
     def on_epoch_start(self, progress: float) -> None:
         """Move schedules on; follows from ``progress`` (epochs done / all epochs) and the state alone."""
 
-    def after_step(self, learning_rate: float, optimizer: torch.optim.Adam) -> None:
+    def after_step(self, learning_rate: float, optimizer: Adam) -> None:
         """Whatever follows Adam's step (E-step, proximal step); called without gradients."""
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -180,7 +181,7 @@ class _Loop:
         self.options = options
         self.generator = torch.Generator().manual_seed(derive_seed(seed, "training"))
         groups = [{"lr_scale": 1.0, **group} for group in module.parameter_groups()]
-        self.optimizer = torch.optim.Adam(groups, lr=settings.learning_rate, fused=True)
+        self.optimizer = Adam(groups, lr=settings.learning_rate)
         self.history: list[dict[str, float]] = []
         self.best_epoch = 0
         self.best_loss = math.inf
@@ -236,7 +237,7 @@ class _Loop:
         """One step of Adam; the parts of the loss as numbers."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate * group["lr_scale"]
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         parts = self.module.loss_parts(batch, self.generator, done)
         numbers = _numbers(parts)
         self._require_finite(numbers, epoch)
@@ -290,8 +291,7 @@ class _Loop:
     def _checkpoint(self, checkpoints: Checkpoints) -> None:
         tensors = {f"module.{name}": value for name, value in self.module.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self.best_state.items()}
-        for index, values in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"adam.{index}.{name}": value for name, value in values.items()}
+        tensors |= {f"adam.{name}": value for name, value in self.optimizer.tensors().items()}
         tensors["generator"] = self.generator.get_state()
         checkpoints.save(
             tensors, {"history": self.history, "best_epoch": self.best_epoch, "best_loss": self.best_loss}
@@ -306,12 +306,7 @@ class _Loop:
         self.module.load_state_dict(_below(tensors, "module."))
         device = self.options.device
         self.best_state = {name: value.to(device) for name, value in _below(tensors, "best.").items()}
-        adam: dict[int, Tensors] = {}
-        for name, value in _below(tensors, "adam.").items():
-            index, key = name.split(".", 1)
-            adam.setdefault(int(index), {})[key] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": adam, "param_groups": groups})
+        self.optimizer.load(_below(tensors, "adam."))
         self.generator.set_state(tensors["generator"])
         self.history = facts["history"]
         self.best_epoch, self.best_loss = facts["best_epoch"], facts["best_loss"]

@@ -60,16 +60,16 @@ def test_what_is_given_stays():
     assert {key: found[key] for key in given} == given
 
 
-@pytest.mark.parametrize(("has_counts", "fewest"), [(False, 1000), (True, 300)])
+@pytest.mark.parametrize(("has_counts", "fewest", "epochs"), [(False, 1000, 60), (True, 300, 40)])
 @pytest.mark.parametrize("n_train", [1, 4, 37, 700, 1281, 5000])
-def test_few_cells_get_small_batches_and_as_many_steps_as_others(n_train, has_counts, fewest):
+def test_few_cells_get_small_batches_and_as_many_steps_as_others(n_train, has_counts, fewest, epochs):
     found = _resolved(n_train=n_train, has_counts=has_counts)
     n_steps = -(-n_train // found.batch_size)
     assert 1 <= found.batch_size <= 256
-    assert found.max_epochs >= 60
+    assert found.max_epochs >= epochs
     assert n_steps * found.max_epochs >= fewest
     # and not many more than that, where there are few
-    if found.max_epochs > 60:
+    if found.max_epochs > epochs:
         assert n_steps * (found.max_epochs - 1) < fewest
     if n_train >= 1280:
         assert found.batch_size == 256
@@ -77,9 +77,10 @@ def test_few_cells_get_small_batches_and_as_many_steps_as_others(n_train, has_co
         assert n_steps in (4, 5)
 
 
-def test_large_atlases_are_seen_sixty_times():
-    found = _resolved(n_train=20_000)
-    assert (found.batch_size, found.max_epochs) == (256, 60)
+@pytest.mark.parametrize(("has_counts", "epochs"), [(False, 60), (True, 40)])
+def test_large_atlases_are_seen_a_fixed_number_of_times(has_counts, epochs):
+    found = _resolved(n_train=20_000, has_counts=has_counts)
+    assert (found.batch_size, found.max_epochs) == (256, epochs)
 
 
 def test_resolved_settings_are_settings_and_resolve_to_themselves():
@@ -124,7 +125,7 @@ def _decided(settings: SparseVAESettings) -> tuple[object, ...]:
 def test_the_papers_data_get_anchors_and_curves():
     data = _all_rows(paper_data(0.4, np.random.default_rng(0), n_cells=500).values)
     settings, start, explained = _started(data, 5)
-    assert _decided(settings) == ("anchors", "mlp", 50, 100, 0.01, 0.005)
+    assert _decided(settings) == ("anchors", "mlp", 50, 50, 0.01, 0.005)
     assert start.support is not None
     assert explained["anchors"] >= 0.9 * explained["varimax"] > 0
 
@@ -147,7 +148,7 @@ def test_counts_keep_the_scores_of_varimax():
 
 @pytest.mark.parametrize(
     ("has_counts", "expected"),
-    [(True, ("random", "mlp", 16, 50, 0.3, 0.01)), (False, ("random", "mlp", 50, 100, 0.01, 0.005))],
+    [(True, ("random", "mlp", 16, 50, 0.3, 0.01)), (False, ("random", "mlp", 50, 50, 0.01, 0.005))],
 )
 def test_random_weights_have_no_scores_to_keep(has_counts, expected):
     settings, start, _ = _started(_cells(has_counts=has_counts), 3, {"start": "random"})

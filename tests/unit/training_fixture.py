@@ -5,6 +5,7 @@ import torch
 from scipy import sparse
 from torch import Tensor, nn
 
+from latentree.adam import Adam
 from latentree.batches import Batch, Batches
 from latentree.models.base import FitReport, InputScaling, RunOptions, TrainingData
 from latentree.models.layers import linear, noise
@@ -53,7 +54,7 @@ class Autoencoder(TorchModule):
         if self.epoch == self.interrupts_at:
             raise KeyboardInterrupt
 
-    def after_step(self, learning_rate: float, optimizer: torch.optim.Adam) -> None:
+    def after_step(self, learning_rate: float, optimizer: Adam) -> None:
         # a proximal step that depends on Adam's own state and on the buffer
         self.steps += 1
         second = optimizer.state[self.decoder.weight]["exp_avg_sq"]

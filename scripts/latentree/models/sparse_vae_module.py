@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from latentree.adam import Adam
 from latentree.batches import Batch
 from latentree.models.decoders import AdditiveDecoder, Decoder, LinearDecoder, SharedMLPDecoder
 from latentree.models.encoders import ScoreEncoder
@@ -65,7 +66,6 @@ class SparseVAEModule(TorchModule):
         self.settings, self.sizes = settings, sizes
         matrix = (sizes.n_fits, sizes.n_genes, sizes.n_factors)
         assert settings.encoder_mean != "auto"
-        assert settings.hidden_encoder is not None
         self.encoder = ScoreEncoder(
             *matrix,
             n_hidden=settings.hidden_encoder,
@@ -216,7 +216,7 @@ class SparseVAEModule(TorchModule):
             self._keep_support()
 
     @torch.no_grad()
-    def after_step(self, learning_rate: float, optimizer: torch.optim.Adam) -> None:
+    def after_step(self, learning_rate: float, optimizer: Adam) -> None:
         assert self._posterior is not None
         self.prior.update(*self._posterior, self.alive)
         self.decoder.after_step()

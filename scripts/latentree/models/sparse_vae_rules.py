@@ -15,7 +15,8 @@ from latentree.settings import SparseVAESettings
 
 # what an epoch of few cells lacks in steps, more epochs make up for; regressions of the counts are a start so
 # near that larger and fewer steps do
-_EPOCHS, _FEWEST_STEPS, _FEWEST_STEPS_ON_COUNTS = 60, 1000, 300
+_EPOCHS, _FEWEST_STEPS = 60, 1000
+_EPOCHS_ON_COUNTS, _FEWEST_STEPS_ON_COUNTS = 40, 300
 _LARGEST_BATCH, _BATCHES_PER_EPOCH = 256, 5
 # cells at most that the rule of starts looks at, and axes in which those of halves are looked for
 _RULE_CELLS, _AXES_PER_FACTOR = 1000, 5
@@ -42,7 +43,7 @@ def resolve(settings: SparseVAESettings, data: TrainingData) -> SparseVAESetting
     few_cells = math.ceil(len(data.train) / _BATCHES_PER_EPOCH)
     batch_size = settings.batch_size or min(_LARGEST_BATCH, max(1, few_cells))
     n_steps = math.ceil(len(data.train) / batch_size)
-    fewest = _FEWEST_STEPS_ON_COUNTS if is_nb else _FEWEST_STEPS
+    epochs, steps = (_EPOCHS_ON_COUNTS, _FEWEST_STEPS_ON_COUNTS) if is_nb else (_EPOCHS, _FEWEST_STEPS)
     return settings.model_copy(
         update={
             "likelihood": likelihood,
@@ -50,7 +51,7 @@ def resolve(settings: SparseVAESettings, data: TrainingData) -> SparseVAESetting
             "decoder": _given(settings.decoder, "linear" if is_nb else "mlp"),
             "lambda1": settings.lambda1 or min(settings.lambda0, 0.03 if is_nb else 0.1),
             "batch_size": batch_size,
-            "max_epochs": settings.max_epochs or max(_EPOCHS, math.ceil(fewest / n_steps)),
+            "max_epochs": settings.max_epochs or max(epochs, math.ceil(steps / n_steps)),
         }
     )
 
@@ -77,7 +78,6 @@ def with_start(
         # random weights have no scores that could be kept
         "encoder_mean": "mlp" if curved or choice.name == "random" else still,
         "hidden_decoder": 50 if curved else 16,
-        "hidden_encoder": 100 if curved else 50,
         "decoder_ridge": 0.01 if curved else 0.3,
         "learning_rate": 0.01 if is_nb else 0.005 if curved else 0.003,
     }
