@@ -197,8 +197,11 @@ class SparseVAESettings(TorchModelSettings):
         description="values that start and encoder see: as in atlas X (log), or square roots of the scaled"
         " counts; auto: sqrt for nb, else log",
     )
-    gene_scaling: float = Field(
-        0.5, ge=0, le=1, description="as in every model; what the start and the encoder see"
+    gene_scaling: float | None = Field(  # type: ignore[assignment]
+        None,
+        ge=0,
+        le=1,
+        description="as in every model; what the start and the encoder see; null: 0.5 for nb, 1 for gaussian",
     )
     standardise: bool = Field(
         True, description="gaussian: likelihood, W and penalties see genes in units of their sd"
@@ -229,7 +232,7 @@ class SparseVAESettings(TorchModelSettings):
     )
     hidden_encoder: int = Field(50, ge=1, description="hidden units of the encoder")
     lambda0: float = Field(0.4, gt=0, description="spike's rate")
-    lambda1: float | None = Field(None, gt=0, description="slab's rate; null: 0.1, with nb 0.03")
+    lambda1: float | None = Field(None, gt=0, description="slab's rate; null: 0.07, with nb 0.03")
     penalty_unit: Literal["cell", "objective"] = Field(
         "cell", description="cell: rates are per cell, so N times these; objective: rates of the log prior"
     )

@@ -7,6 +7,10 @@ from torch import Tensor, nn
 
 from latentree.models.layers import StackedLinear
 
+# log-variance at the start where there are no scores. A posterior as wide as the prior shows the decoder
+# only noise, and the weights are at zero before the network wakes up: 5 of 6 fits of the paper's recipe died
+_NARROW = -6.0
+
 
 class ScoreEncoder(nn.Module):
     """q(z | x) = N(x @ scores [@ mixing] [+ network mean], diag exp(network log-variance)).
@@ -49,6 +53,9 @@ class ScoreEncoder(nn.Module):
         self.log_variance = StackedLinear(n_fits, n_hidden, n_factors, generator)
         self.mean = StackedLinear(n_fits, n_hidden, n_factors, generator) if self.sees_genes else None
         self.mixing: nn.Parameter | None = None
+        if not has_scores:
+            assert self.log_variance.bias is not None
+            nn.init.constant_(self.log_variance.bias, _NARROW)
         if has_scores:
             if mean != "scores":
                 self.mixing = nn.Parameter(torch.eye(n_factors).repeat(n_fits, 1, 1))

@@ -57,6 +57,7 @@ class SparseVAEModel(TorchFactorModel):
         require_factors(self.n_factors, {"modelled genes": data.x.shape[1]})
         settings = resolve(self.settings, data)
         assert settings.input != "auto"
+        assert settings.gene_scaling is not None
         self.scaling = InputScaling.fit(data, settings.input, settings.gene_scaling)
         rng = np.random.default_rng(derive_seed(seed, "start"))
         self.settings, start, self.start_explained = with_start(
