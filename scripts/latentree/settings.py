@@ -228,7 +228,7 @@ class SparseVAESettings(TorchModelSettings):
         0.3, ge=0, description="weight of the squared distance of the scores' mixing from none"
     )
     hidden_decoder: int | None = Field(
-        None, ge=1, description="hidden units of the mlp; null: 50 where curves are worth it, else 16"
+        None, ge=1, description="hidden units of the mlp; null: 32 where curves are worth it, else 16"
     )
     hidden_encoder: int = Field(50, ge=1, description="hidden units of the encoder")
     lambda0: float = Field(0.4, gt=0, description="spike's rate")

@@ -125,7 +125,7 @@ def _decided(settings: SparseVAESettings) -> tuple[object, ...]:
 def test_the_papers_data_get_anchors_and_curves():
     data = _all_rows(paper_data(0.4, np.random.default_rng(0), n_cells=500).values)
     settings, start, explained = _started(data, 5)
-    assert _decided(settings) == ("anchors", "mlp", 50, 50, 0.01, 0.005)
+    assert _decided(settings) == ("anchors", "mlp", 32, 50, 0.01, 0.005)
     assert start.support is not None
     assert explained["anchors"] >= 0.9 * explained["varimax"] > 0
 
@@ -148,7 +148,7 @@ def test_counts_keep_the_scores_of_varimax():
 
 @pytest.mark.parametrize(
     ("has_counts", "expected"),
-    [(True, ("random", "mlp", 16, 50, 0.3, 0.01)), (False, ("random", "mlp", 50, 50, 0.01, 0.005))],
+    [(True, ("random", "mlp", 16, 50, 0.3, 0.01)), (False, ("random", "mlp", 32, 50, 0.01, 0.005))],
 )
 def test_random_weights_have_no_scores_to_keep(has_counts, expected):
     settings, start, _ = _started(_cells(has_counts=has_counts), 3, {"start": "random"})

@@ -34,6 +34,8 @@ from latentree.training import TorchModule, train
 
 # training cells at most on which the effects that are reported as loadings are measured
 _EFFECT_CELLS = 1024
+# fits of one batched model: more outgrow the cache (125 took 1.5 times as long each as 25)
+_LARGEST_STACK = 25
 # training cells at most through which a start's curves are drawn
 _CURVE_CELLS = 2000
 # library that mean counts are told for, as in log1p of counts per 10k
@@ -198,7 +200,7 @@ def fit_stack(
     remaining = list(range(len(models)))
     while remaining:
         settings = models[remaining[0]].settings
-        alike = [place for place in remaining if models[place].settings == settings]
+        alike = [place for place in remaining if models[place].settings == settings][:_LARGEST_STACK]
         remaining = [place for place in remaining if place not in alike]
         found = _fit_alike(
             [models[place] for place in alike],

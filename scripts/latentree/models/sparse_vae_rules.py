@@ -80,7 +80,7 @@ def with_start(
         "start": choice.name,
         # random weights have no scores that could be kept
         "encoder_mean": "mlp" if curved or choice.name == "random" else still,
-        "hidden_decoder": 50 if curved else 16,
+        "hidden_decoder": 32 if curved else 16,
         "decoder_ridge": 0.01 if curved else 0.3,
         "learning_rate": 0.01 if is_nb else 0.005 if curved else 0.003,
     }
