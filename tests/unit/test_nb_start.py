@@ -97,18 +97,6 @@ def test_sparse_counts_blocks_and_rows_in_another_place_change_nothing(monkeypat
     np.testing.assert_allclose(its_theta, theta, rtol=0.05)
 
 
-def test_few_of_many_cells_are_looked_at(monkeypatch):
-    data, scores, _, loadings = _simulated()
-    monkeypatch.setattr("latentree.models.nb_start._CELLS", 500)
-    # counts elsewhere may be anything
-    seen = data.train[np.linspace(0, len(data.train) - 1, 500).round().astype(int)]
-    counts = np.full_like(data.counts.values, np.nan)
-    counts[seen] = data.counts.values[seen]
-    partly = TrainingData(data.x, data.train, data.validation, Counts(counts, data.counts.library))
-    start, _ = negative_binomial_start(_start(), partly, scores[data.train], data.train)
-    np.testing.assert_allclose(start.loadings[:-1], loadings[:-1], atol=0.35)
-
-
 def test_a_random_start_keeps_the_direction_of_its_weights():
     data, scores, _, _ = _simulated(n_cells=300)
     start, _ = negative_binomial_start(_start(), data, np.zeros_like(scores)[data.train], data.train)

@@ -193,8 +193,9 @@ class NegativeBinomialLikelihood(Likelihood):
         if self._in_full():
             seen = _Seen.of(target, theta)
             self._lgammas[:, genes] = seen.lgammas() / n_cells
-            in_theta = (log_total - theta.log() - 1).sum(1) + ((target + theta) / total).sum(1)
-            in_parameter = (in_theta + seen.digammas()) * theta[:, 0] / n_cells
+            if self.training:
+                in_theta = (log_total - theta.log() - 1).sum(1) + ((target + theta) / total).sum(1)
+                in_parameter = (in_theta + seen.digammas()) * theta[:, 0] / n_cells
         value = (per_gene / n_cells + self._lgammas[:, genes]).sum(1)
         in_predictor = mean.sub_(target).div_(total).mul_(theta / n_cells)
         return value, in_predictor, in_parameter

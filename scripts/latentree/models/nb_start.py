@@ -7,8 +7,8 @@ import numpy as np
 from latentree.models.base import TrainingData
 from latentree.models.starts import Start
 
-# cells at most that the regressions see: their loadings are only where the fit starts
-_CELLS = 4096
+# cells that are enough for the regressions: their loadings are only where the fit starts
+REGRESSION_CELLS = 4096
 _ITERATIONS = 5
 # prior variance of a loading is one over this share of the information of an average gene
 _RIDGE = 1e-2
@@ -40,17 +40,16 @@ def negative_binomial_start(
     scores
         (n_rows, n_factors) of the cells ``rows``, about centred.
     rows
-        (n_rows,) training rows; the first ``_CELLS`` evenly spaced ones are looked at.
+        (n_rows,) training rows, such as ``REGRESSION_CELLS`` of them.
 
     Returns
     -------
     The start in log units, and the dispersions theta (n_genes,) float64.
     """
     assert data.counts is not None
-    chosen = np.linspace(0, len(rows) - 1, min(len(rows), _CELLS)).round().astype(np.int64)
-    counts = data.counts.values[rows[chosen]]
-    log_library = np.log(data.counts.library[rows[chosen]])
-    design = np.hstack([np.ones((len(chosen), 1)), scores[chosen]])
+    counts = data.counts.values[rows]
+    log_library = np.log(data.counts.library[rows])
+    design = np.hstack([np.ones((len(rows), 1)), scores])
     n_genes = counts.shape[1]
     coefficients, theta = np.zeros((n_genes, design.shape[1])), np.ones(n_genes)
     for first in range(0, n_genes, _BLOCK):

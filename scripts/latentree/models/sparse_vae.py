@@ -19,11 +19,18 @@ import numpy as np
 import torch
 
 from latentree.batches import Batch, Batches, StackedBatches
-from latentree.models.base import FitReport, InputScaling, RunOptions, TrainingData, require_factors
+from latentree.models.base import (
+    FitReport,
+    InputScaling,
+    RunOptions,
+    TrainingData,
+    require_factors,
+    row_chunks,
+)
 from latentree.models.curve_gain import curve_gain
 from latentree.models.identifiability import Diagnostics, diagnose
 from latentree.models.likelihoods import GaussianLikelihood, NegativeBinomialLikelihood
-from latentree.models.nb_start import negative_binomial_start
+from latentree.models.nb_start import REGRESSION_CELLS, negative_binomial_start
 from latentree.models.sparse_vae_module import Sizes, SparseVAEModule
 from latentree.models.sparse_vae_rules import resolve, with_start
 from latentree.models.starts import CONSTANT, Start
@@ -74,12 +81,11 @@ class SparseVAEModel(TorchFactorModel):
         """Hand a start, made for the scaled values, to one fit of a module in its likelihood's units."""
         likelihood, n_train = module.likelihood, len(data.train)
         if isinstance(likelihood, NegativeBinomialLikelihood):
-            rows = data.spread(len(data.train))
-            chunks = [
-                self.scaling.apply(data.x[rows[a : a + 4096]]) @ start.scores
-                for a in range(0, len(rows), 4096)
-            ]
-            start, theta = negative_binomial_start(start, data, np.concatenate(chunks), rows)
+            rows = data.spread(REGRESSION_CELLS)
+            scores = np.empty((len(rows), self.n_factors))
+            for chunk in row_chunks(len(rows), data.x.shape[1]):
+                scores[chunk] = self.scaling.apply(data.x[rows[chunk]]) @ start.scores
+            start, theta = negative_binomial_start(start, data, scores, rows)
             assert data.counts is not None
             stored = data.counts.values
             largest = (stored if isinstance(stored, np.ndarray) else stored.data).max(initial=0)

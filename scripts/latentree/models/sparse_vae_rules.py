@@ -18,8 +18,8 @@ from latentree.settings import SparseVAESettings
 _EPOCHS, _FEWEST_STEPS = 60, 1000
 _EPOCHS_ON_COUNTS, _FEWEST_STEPS_ON_COUNTS = 40, 300
 _LARGEST_BATCH, _BATCHES_PER_EPOCH = 256, 5
-# cells at most that the rule of starts looks at, and axes in which those of halves are looked for
-_RULE_CELLS, _AXES_PER_FACTOR = 1000, 5
+# cells at most that the rules look at, and axes in which those of halves are looked for
+_RULE_CELLS, _RELIABILITY_CELLS, _AXES_PER_FACTOR = 1000, 10_000, 5
 
 
 def resolve(settings: SparseVAESettings, data: TrainingData) -> SparseVAESettings:
@@ -120,13 +120,17 @@ def _choice(
 def _reliability(
     covariance: np.ndarray, scaling: InputScaling, data: TrainingData, n_factors: int
 ) -> np.ndarray:
-    """Of the leading axes, told from halves of the training cells within a few more axes."""
+    """Of the leading axes, told from halves of training cells within a few more axes.
+
+    From so many cells at most that it costs little; on a larger atlas axes are more reliable than this says.
+    """
     n_axes = min(len(covariance), _AXES_PER_FACTOR * n_factors)
     vectors = leading_axes(covariance, n_axes)[1]
-    scores = np.empty((len(data.train), n_axes), dtype=np.float32)
-    for rows in row_chunks(len(data.train), scaling.n_genes):
-        scores[rows] = scaling.apply(data.x[data.train[rows]]) @ vectors
-    return axis_reliability(scores.astype(np.float64), n_factors)
+    cells = data.spread(_RELIABILITY_CELLS)
+    scores = np.empty((len(cells), n_axes))
+    for rows in row_chunks(len(cells), scaling.n_genes):
+        scores[rows] = scaling.apply(data.x[cells[rows]]) @ vectors
+    return axis_reliability(scores, n_factors)
 
 
 def training_covariance(scaling: InputScaling, data: TrainingData) -> np.ndarray:

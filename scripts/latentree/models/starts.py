@@ -8,11 +8,14 @@ from typing import Literal
 
 import numpy as np
 import scipy.linalg
+from scipy.sparse.linalg import eigsh
 
 # a variance below this is rounding error: the gene is constant
 CONSTANT = 1e-10
 # a noise variance below this share of the gene's variance would let one gene define a factor
 _LEAST_NOISE = 0.05
+# genes per axis from which Lanczos iterations are quicker than all eigenvectors, and take no copies
+_LANCZOS_FROM = 10
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ def varimax(
     rotation, criterion = np.eye(loadings.shape[1]), 0.0
     for _ in range(n_iterations):
         rotated = rows @ rotation
-        gradient = rows.T @ (rotated**3 - rotated * np.mean(rotated**2, axis=0))
+        squares = rotated * rotated
+        gradient = rows.T @ (rotated * (squares - squares.mean(axis=0)))
         left, singular_values, right = np.linalg.svd(gradient)
         rotation = left @ right
         if singular_values.sum() <= criterion * (1 + tol):
@@ -172,9 +176,14 @@ def axis_reliability(scores: np.ndarray, n_factors: int, n_splits: int = 3) -> n
 def leading_axes(covariance: np.ndarray, n_factors: int) -> tuple[np.ndarray, np.ndarray, float]:
     """Largest eigenvalues (n_factors,), their vectors (n_genes, n_factors), and the mean of the others."""
     n_genes = len(covariance)
-    eigenvalues, vectors = scipy.linalg.eigh(covariance, subset_by_index=(n_genes - n_factors, n_genes - 1))
-    if len(eigenvalues) < n_factors:
-        # LAPACK's search for some of them leaves some out where many are equal
+    if n_genes > _LANCZOS_FROM * n_factors:
+        # a fixed vector to start from, so that the same covariance gives the same bits
+        begin = np.random.default_rng(0).standard_normal(n_genes)
+        eigenvalues, vectors = eigsh(covariance, n_factors, v0=begin)
+        order = np.argsort(eigenvalues)
+        eigenvalues, vectors = eigenvalues[order], vectors[:, order]
+    else:
+        # all of them: LAPACK's search for some leaves some out where many are equal
         eigenvalues, vectors = (found[..., -n_factors:] for found in scipy.linalg.eigh(covariance))
     n_rest = n_genes - n_factors
     rest = max(np.trace(covariance) - eigenvalues.sum(), 0.0) / n_rest if n_rest else 0.0
