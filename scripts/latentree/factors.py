@@ -99,7 +99,8 @@ def variance_shares(model: FactorModel, data: TrainingData) -> np.ndarray:
     x = data.x[data.train[spaced]]
     x = x if isinstance(x, np.ndarray) else x.toarray()
     latents = model.transform(x)
-    total = float(((x - x.mean(axis=0, dtype=np.float64)) ** 2).sum())
+    mean = x.mean(axis=0, dtype=np.float64)
+    total = sum(float(((x[rows] - mean) ** 2).sum()) for rows in row_chunks(*x.shape))
     if total == 0:
         return np.zeros(model.n_factors)
     lost = np.empty(model.n_factors)

@@ -20,8 +20,8 @@ from latentree.settings import FactorModelSettings
 Matrix: TypeAlias = sparse.csr_matrix | np.ndarray
 """(n_cells, n_genes) float32 on the scale of an atlas's X, modelled genes only."""
 
-CHUNK_VALUES = 4_000_000
-"""Values of a dense chunk at most (16 MB of float32), so that memory does not grow with the atlas."""
+CHUNK_VALUES = 1_000_000
+"""Values of a dense chunk at most (4 MB of float32), so that memory does not grow with the atlas."""
 
 
 @dataclass(frozen=True)

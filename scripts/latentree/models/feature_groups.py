@@ -42,11 +42,18 @@ def anchor_groups(x: np.ndarray, n_factors: int) -> list[np.ndarray]:
 
 def _moving_together(x: np.ndarray) -> list[np.ndarray]:
     """Groups of two and more features at the cut of their tree that has the most such groups."""
-    distance = 1 - np.abs(x.T @ x / len(x))
-    np.fill_diagonal(distance, 0)
-    if len(distance) < 2:
+    if x.shape[1] < 2:
         return []
-    tree = linkage(squareform(np.clip(distance, 0, None), checks=False), "average")
+    # in place: with thousands of features this is the largest array of a fit
+    distance = x.T @ x
+    np.abs(distance, out=distance)
+    distance /= -len(x)
+    distance += 1
+    np.fill_diagonal(distance, 0)
+    np.clip(distance, 0, None, out=distance)
+    condensed = squareform(distance, checks=False)
+    del distance
+    tree = linkage(condensed, "average")
     best: list[np.ndarray] = []
     for cut in _CUTS:
         label = fcluster(tree, 1 - cut, "distance")

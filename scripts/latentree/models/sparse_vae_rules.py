@@ -106,6 +106,7 @@ def _choice(
     # the rule tells curves in the values of a normal likelihood; on counts it is not asked
     if settings.start == "varimax" or (settings.start == "auto" and is_nb):
         return StartChoice("varimax", varimax, {}, 0.0, "linear")
+    del covariance
     values = scaling.apply(data.x[data.spread(_RULE_CELLS)])
     choice = choose_start(values, varimax, only_anchors=settings.start == "anchors")
     if settings.start == "anchors" and choice.name != "anchors":
