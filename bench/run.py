@@ -49,7 +49,7 @@ def jobs(quick: bool) -> list[Job]:
         Job("gpu", alone=True),
         *(Job(f"cells:{name}", ("--atlases", name), takes_data=True) for name in atlases),
         *(Job(f"synthetic:{part}", ("--parts", part)) for part in ("paper", "default", "truths")),
-        Job("ablation", ("--atlases", *(atlases if quick else ("zeisel2015", "kang2018"))), takes_data=True),
+        Job("ablation", ("--atlases", *(atlases if quick else ("zeisel2015",))), takes_data=True),
         Job("accuracy", ("--splits", "3"), takes_data=True),
     ]
 
