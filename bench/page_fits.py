@@ -80,7 +80,8 @@ def _cell_bars(means: pd.DataFrame) -> list[Bar]:
     """The targets of default fits; each number is an atlas's."""
     wide = means.pivot(index="atlas", columns="model")
     ours = {key: wide[key]["sparse_vae"] for key in _SCORES}
-    halves = wide["agreement_halves"][["pca_varimax", "varimax_start"]].max(axis=1)
+    # the textbook's rotation; varimax_start is a part of our own model
+    halves = wide["agreement_halves"]["pca_varimax"]
     accuracy = wide["accuracy"]
     bars = [
         at_least("exact zeros in W", ours["zeros"], 0.8, share),
@@ -98,7 +99,7 @@ def _cell_bars(means: pd.DataFrame) -> list[Bar]:
             ours["agreement_halves"],
             halves + 0.03,
             share,
-            "the better varimax's + .03",
+            "PCA + varimax's + .03",
         ),
     ]
     if "LinearSCVI" in accuracy:
