@@ -15,8 +15,8 @@ import pandas as pd
 from bench_tools import ATLASES, DATA, GENERATED, atlas, parser, spared, write
 
 from latentree.api import fit
+from latentree.model_settings import MODEL_SETTINGS
 from latentree.scores import LoadedFit, metrics_table
-from latentree.settings import MODEL_SETTINGS
 
 
 def main(arguments: list[str] | None = None) -> None:

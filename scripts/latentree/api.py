@@ -16,13 +16,13 @@ from latentree.checkpoints import Checkpoints
 from latentree.code_hash import code_hash
 from latentree.config import model_settings
 from latentree.errors import InputError, whole_number
+from latentree.factor_settings import FactorModelSettings
 from latentree.fitted import Asked, Fit, describe, load, package_versions, require_finite
 from latentree.model_input import TrainingInput, projection_input, training_input
 from latentree.models import model_class
 from latentree.models.base import FitReport, RunOptions, row_chunks
 from latentree.provenance import peak_memory_mb
 from latentree.seeds import derive_seed
-from latentree.settings import FactorModelSettings
 from latentree.training import reproducible, resolve_device
 
 __all__ = ["Fit", "fit", "fit_stack", "load", "project"]

@@ -13,19 +13,9 @@ from pydantic import AfterValidator, Field, ValidationError, field_validator, mo
 from pydantic_core import ErrorDetails
 
 from latentree.errors import InputError, listed, nearest
-from latentree.settings import (
-    MODEL_SETTINGS,
-    EnvironmentSettings,
-    ICASettings,
-    NMFSettings,
-    PCASettings,
-    PreprocessSettings,
-    Settings,
-    SparseVAESettings,
-    TBRSettings,
-    VAESettings,
-    settings_inside,
-)
+from latentree.model_settings import MODEL_SETTINGS
+from latentree.models_config import ModelsConfig, each_once
+from latentree.settings import EnvironmentSettings, PreprocessSettings, Settings, TBRSettings, settings_inside
 
 ATLAS_NAME = re.compile(r"[A-Za-z0-9_-]+")
 HOUSEKEEPING_GENES = ["C1orf43", "CHMP2A", "EMC7", "PSMB2", "PSMB4", "REEP5", "SNRPD3", "VCP", "VPS29"]
@@ -34,10 +24,6 @@ BUILTIN_ATLASES = {"pbmc68k_reduced": ("scanpy", "datasets/10x_pbmc68k_reduced.h
 """Atlases that come with installed packages: name -> (package, file in it)."""
 # folders of the results beside those of the atlases
 _OTHER_FOLDERS = ("benchmarks", "logs", "provenance")
-
-
-def _each_once(values: list[Any]) -> list[Any]:
-    return list(dict.fromkeys(values))
 
 
 def _without_braces(path: str) -> str:
@@ -72,8 +58,12 @@ class AtlasSettings(Settings):
     split_by: str | None = Field(
         None, description="donor or sample column: cells of one donor stay on one side of the split"
     )
-    gene_sets: Annotated[list[PathName], AfterValidator(_each_once)] = Field(
-        [], description="GMT files for the enrichment"
+    batch: str | None = Field(
+        None,
+        description="obs column of batches: the VAEs are told them, the report shows how far they mix",
+    )
+    gene_sets: Annotated[list[PathName], AfterValidator(each_once)] = Field(
+        [], description="GMT files for the enrichment, and the groups of oi_vae"
     )
 
     @field_validator("path")
@@ -99,62 +89,11 @@ class AtlasSettings(Settings):
         return not self.is_address and not self.path.startswith("builtin:")
 
 
-class _NumberOfFactors(Settings):
-    n_factors: Annotated[list[Annotated[int, Field(ge=1)]], AfterValidator(_each_once)] = Field(
-        [10], min_length=1, description="fits one model each"
-    )
-
-    @field_validator("n_factors", mode="before")
-    @classmethod
-    def _one_number_is_a_list(cls, value: Any) -> Any:
-        return [value] if isinstance(value, int) else value
-
-
-class SparseVAEConfig(_NumberOfFactors, SparseVAESettings):
-    """sparse_vae"""
-
-
-class VAEConfig(_NumberOfFactors, VAESettings):
-    """vae"""
-
-
-class NMFConfig(_NumberOfFactors, NMFSettings):
-    """nmf"""
-
-
-class PCAConfig(_NumberOfFactors, PCASettings):
-    """pca"""
-
-
-class ICAConfig(_NumberOfFactors, ICASettings):
-    """ica"""
-
-
-class ModelsConfig(Settings):
-    """The models to fit; leave one out and it is not fitted."""
-
-    sparse_vae: SparseVAEConfig | None = None
-    vae: VAEConfig | None = None
-    nmf: NMFConfig | None = None
-    pca: PCAConfig | None = None
-    ica: ICAConfig | None = None
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _empty_means_defaults(cls, value: Any) -> Any:
-        # `pca:` with nothing behind it is YAML's null
-        return {} if value is None else value
-
-    def listed(self) -> dict[str, Any]:
-        """The models named in the config, in its order of fields."""
-        return {name: value for name in MODEL_SETTINGS if (value := getattr(self, name)) is not None}
-
-
 class PhenotypeConfig(Settings):
     """The phenotype that TBR explains; simulated from the latent genes."""
 
     kind: Literal["simulated"] = Field("simulated", description="Y = w_e . Z + noise, the paper's protocol")
-    n_changes: Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(_each_once)] = Field(
+    n_changes: Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(each_once)] = Field(
         [1], min_length=1, description="latent effects that change on each branch; 0 is the control"
     )
     noise: float = Field(0.1, ge=0, description="sd of the noise, in sd of a latent")
@@ -164,15 +103,15 @@ class TBRConfig(TBRSettings):
     """tbr; leave the key out and the stage does not run."""
 
     phenotype: PhenotypeConfig = PhenotypeConfig()  # type: ignore[call-arg]
-    latents: Annotated[list[str], AfterValidator(_each_once)] = Field(
+    latents: Annotated[list[str], AfterValidator(each_once)] = Field(
         HOUSEKEEPING_GENES, min_length=1, description="genes that may be latents"
     )
     n_latents: int = Field(3, ge=1, description="latents in one phenotype, drawn from the list")
     regulators: PathName | None = Field(
         None, description="inputs: a list of genes, one a line, or a table with columns tf, target"
     )
-    estimators: Annotated[list[Literal["baseline", "joint", "two_stage"]], AfterValidator(_each_once)] = (
-        Field(["baseline", "joint", "two_stage"], min_length=1, description="see docs/methods.md")
+    estimators: Annotated[list[Literal["baseline", "joint", "two_stage"]], AfterValidator(each_once)] = Field(
+        ["baseline", "joint", "two_stage"], min_length=1, description="see docs/methods.md"
     )
 
     @model_validator(mode="after")
@@ -240,7 +179,7 @@ class Config(Settings):
 
     results: PathName = Field("results", description="folder that everything is written to")
     atlases: dict[str, AtlasSettings] = Field(min_length=1, description="by name; the name is a folder")
-    seeds: Annotated[list[Seed], AfterValidator(_each_once)] = Field(
+    seeds: Annotated[list[Seed], AfterValidator(each_once)] = Field(
         [0, 1, 2], min_length=1, description="every model is fitted once per seed"
     )
     preprocess: PreprocessSettings = PreprocessSettings()  # type: ignore[call-arg]

@@ -16,7 +16,7 @@ One YAML file describes a run. `config/config.yaml` is the demo's; copy it for a
 `--config 'seeds=[0]'`. Paths are relative to the working directory. Unknown keys are errors. `NAME` stands
 for a name that you choose.
 
-This page is written by `make schema` from scripts/latentree/settings.py and config.py.
+This page is written by `make schema` from the settings classes in scripts/latentree.
 
 | key | default | values | meaning |
 |---|---|---|---|

@@ -18,9 +18,9 @@ from latentree.adam import Adam
 from latentree.batches import Batch, Batches, StackedBatches
 from latentree.checkpoints import Checkpoints, Tensors
 from latentree.errors import InputError
+from latentree.factor_settings import TorchModelSettings
 from latentree.models.base import FitReport, RunOptions
 from latentree.seeds import derive_seed
-from latentree.settings import TorchModelSettings
 
 logger = logging.getLogger(__name__)
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from latentree.model_settings import MODEL_SETTINGS
 from latentree.models import model_class
 from latentree.models.base import FactorModel, Matrix, RunOptions, TrainingData
-from latentree.settings import MODEL_SETTINGS
 
 N_CELLS, N_GENES, N_FACTORS = 120, 15, 3
 MODELS = ["pca", "ica", "nmf", "vae"]

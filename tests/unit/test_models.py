@@ -11,9 +11,9 @@ from models_fixture import MODELS, N_CELLS, N_FACTORS, N_GENES, as_data, fitted,
 from scipy import sparse
 
 from latentree.errors import InputError
+from latentree.model_settings import MODEL_SETTINGS
 from latentree.models import base, model_class, pca
 from latentree.models.base import InputScaling, row_chunks
-from latentree.settings import MODEL_SETTINGS
 
 # scaling
 

@@ -11,7 +11,7 @@ from scipy import sparse
 from latentree.models.base import FitReport, RunOptions, TrainingData
 from latentree.models.sparse_vae import SparseVAEModel
 from latentree.models.sparse_vae_module import SparseVAEModule
-from latentree.settings import SparseVAESettings
+from latentree.sparse_vae_settings import SparseVAESettings
 
 QUICK = {
     "decoder": "mlp",

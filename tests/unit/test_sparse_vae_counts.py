@@ -15,7 +15,7 @@ from latentree.errors import InputError
 from latentree.models.base import Counts, FitReport, RunOptions, TrainingData
 from latentree.models.sparse_vae import SparseVAEModel
 from latentree.models.sparse_vae_module import SparseVAEModule
-from latentree.settings import SparseVAESettings
+from latentree.sparse_vae_settings import SparseVAESettings
 
 N_CELLS, N_GENES, N_FACTORS = 500, 30, 3
 QUICK = {

@@ -8,7 +8,7 @@ from torch.distributions import Laplace, MultivariateNormal, NegativeBinomial, N
 from latentree.batches import Batch
 from latentree.models.likelihoods import GaussianLikelihood
 from latentree.models.sparse_vae_module import Sizes, SparseVAEModule
-from latentree.settings import SparseVAESettings
+from latentree.sparse_vae_settings import SparseVAESettings
 
 N_FITS, N_CELLS, N_GENES, N_FACTORS, N_TRAIN = 2, 20, 7, 3, 50
 RESOLVED = {

@@ -7,7 +7,7 @@ from latentree.errors import InputError
 from latentree.models.base import Counts, InputScaling, TrainingData
 from latentree.models.sparse_vae_rules import resolve, training_covariance, with_start
 from latentree.models.starts import Start, axis_reliability, varimax_start
-from latentree.settings import SparseVAESettings
+from latentree.sparse_vae_settings import SparseVAESettings
 from latentree.synthetic import paper_data
 
 

@@ -14,8 +14,9 @@ from latentree import provenance
 from latentree.code_hash import code_hash
 from latentree.config import load_config
 from latentree.errors import InputError
+from latentree.factor_settings import TorchModelSettings
 from latentree.gene_sets import read_gmt
-from latentree.settings import MODEL_SETTINGS, TorchModelSettings
+from latentree.model_settings import MODEL_SETTINGS
 
 
 def checked_config():

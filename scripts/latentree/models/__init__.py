@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from latentree.errors import InputError, listed, nearest
-from latentree.settings import MODEL_SETTINGS
+from latentree.model_settings import MODEL_SETTINGS
 
 if TYPE_CHECKING:
     from latentree.models.base import FactorModel

@@ -14,8 +14,8 @@ from scipy import sparse
 from sklearn.utils.sparsefuncs import mean_variance_axis
 
 from latentree.errors import InputError
+from latentree.factor_settings import FactorModelSettings
 from latentree.models.identifiability import Diagnostics
-from latentree.settings import FactorModelSettings
 
 Matrix: TypeAlias = sparse.csr_matrix | np.ndarray
 """(n_cells, n_genes) float32 on the scale of an atlas's X, modelled genes only."""

@@ -9,6 +9,7 @@ from sklearn.decomposition import FastICA
 from sklearn.exceptions import ConvergenceWarning
 
 from latentree.errors import InputError
+from latentree.factor_settings import FactorModelSettings
 from latentree.models.base import (
     FactorModel,
     FitReport,
@@ -19,7 +20,6 @@ from latentree.models.base import (
     row_chunks,
 )
 from latentree.models.pca import principal_axes
-from latentree.settings import FactorModelSettings
 
 
 class ICAModel(FactorModel):

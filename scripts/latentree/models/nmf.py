@@ -9,6 +9,7 @@ from sklearn.decomposition import NMF
 from sklearn.exceptions import ConvergenceWarning
 
 from latentree.errors import InputError
+from latentree.factor_settings import FactorModelSettings
 from latentree.models.base import (
     FactorModel,
     FitReport,
@@ -18,7 +19,6 @@ from latentree.models.base import (
     TrainingData,
     require_factors,
 )
-from latentree.settings import FactorModelSettings
 
 ENCODE_SWEEPS = 2000
 ENCODE_TOLERANCE = 1e-8

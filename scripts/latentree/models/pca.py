@@ -6,6 +6,7 @@ from typing import Self
 import numpy as np
 from sklearn.decomposition import PCA
 
+from latentree.factor_settings import FactorModelSettings
 from latentree.models.base import (
     FactorModel,
     FitReport,
@@ -15,7 +16,6 @@ from latentree.models.base import (
     TrainingData,
     require_factors,
 )
-from latentree.settings import FactorModelSettings
 
 # above, the matrix of genes x genes costs more than Lanczos steps (measured at 1,000 and 2,000 genes)
 MAX_GENES_FOR_COVARIANCE = 500

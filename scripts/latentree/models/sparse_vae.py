@@ -36,7 +36,7 @@ from latentree.models.sparse_vae_rules import resolve, with_start
 from latentree.models.starts import CONSTANT, Start
 from latentree.models.torch_model import TorchFactorModel
 from latentree.seeds import derive_seed
-from latentree.settings import SparseVAESettings
+from latentree.sparse_vae_settings import SparseVAESettings
 from latentree.training import TorchModule, train
 
 # training cells at most on which the effects that are reported as loadings are measured

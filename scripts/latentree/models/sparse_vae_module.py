@@ -33,7 +33,7 @@ from latentree.models.spike_slab import (
     update_eta,
 )
 from latentree.models.starts import Start
-from latentree.settings import SparseVAESettings
+from latentree.sparse_vae_settings import SparseVAESettings
 from latentree.training import TorchModule
 
 # without proximal steps, smaller weights that the spike claims count as zero

@@ -11,7 +11,7 @@ from latentree.errors import InputError
 from latentree.models.anchors import StartChoice, choose_start
 from latentree.models.base import InputScaling, TrainingData, row_chunks
 from latentree.models.starts import Start, axis_reliability, leading_axes, random_start, varimax_start
-from latentree.settings import SparseVAESettings
+from latentree.sparse_vae_settings import SparseVAESettings
 
 # what an epoch of few cells lacks in steps, more epochs make up for; regressions of the counts are a start so
 # near that larger and fewer steps do

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from latentree.batches import Batches
+from latentree.factor_settings import FactorModelSettings
 from latentree.models.base import (
     FactorModel,
     FitReport,
@@ -17,7 +18,6 @@ from latentree.models.base import (
     require_factors,
 )
 from latentree.seeds import derive_seed
-from latentree.settings import FactorModelSettings
 from latentree.training import TorchModule, train
 
 
