@@ -20,7 +20,7 @@ from peers import ABSENT, fit_peer, installed
 
 from latentree import metrics
 from latentree.api import Fit, fit
-from latentree.models.base import TrainingData
+from latentree.models.scaling import TrainingData
 from latentree.models.starts import varimax, varimax_start
 
 GAUSSIAN = {"likelihood": "gaussian"}
@@ -135,7 +135,7 @@ def rotated_components(adata: anndata.AnnData, k: int, seed: int, settings: Mapp
 
 def start_scores(adata: anndata.AnnData, k: int, seed: int, settings: Mapping[str, Any]) -> Factors:
     """The factor scores at which the Sparse VAE's encoder starts: probabilistic components, rotated."""
-    from latentree.models.base import InputScaling
+    from latentree.models.scaling import InputScaling
 
     x, train = modelled(adata), train_rows(adata)
     with cpu_clock() as clock:

@@ -20,7 +20,8 @@ from latentree.factor_settings import FactorModelSettings
 from latentree.fitted import Asked, Fit, describe, load, package_versions, require_finite
 from latentree.model_input import TrainingInput, projection_input, training_input
 from latentree.models import model_class
-from latentree.models.base import FitReport, RunOptions, row_chunks
+from latentree.models.base import FitReport, RunOptions
+from latentree.models.scaling import row_chunks
 from latentree.provenance import peak_memory_mb
 from latentree.seeds import derive_seed
 from latentree.training import reproducible, resolve_device

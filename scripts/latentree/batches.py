@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentree.models.base import InputScaling, Matrix, TrainingData, row_chunks
+from latentree.models.scaling import InputScaling, Matrix, TrainingData, row_chunks
 
 _RESIDENT_BYTES = 32 * 2**20
 """A matrix that is smaller than this when dense is kept so: batches are then rows of a tensor."""

@@ -10,7 +10,8 @@ from typing import Self
 import numpy as np
 
 from latentree.metrics.held_out_r2 import squared_errors
-from latentree.models.base import FactorModel, Matrix, TrainingData, column_moments, row_chunks
+from latentree.models.base import FactorModel
+from latentree.models.scaling import Matrix, TrainingData, column_moments, row_chunks
 
 CELLS_FOR_SHARES = 2000
 """Training cells, evenly spaced, that shares of variance are measured on."""

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy import sparse
 
 from latentree.errors import InputError, listed
-from latentree.models.base import Counts, Matrix, TrainingData
+from latentree.models.scaling import Counts, Matrix, TrainingData
 from latentree.seeds import derive_seed
 from latentree.splits import SPLITS
 

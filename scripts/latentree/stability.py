@@ -17,7 +17,7 @@ import pandas as pd
 
 from latentree import metrics
 from latentree.metrics.mcc import correlations
-from latentree.models.base import InputScaling, Matrix, TrainingData, row_chunks
+from latentree.models.scaling import InputScaling, Matrix, TrainingData, row_chunks
 from latentree.models.starts import CONSTANT, varimax, varimax_start
 from latentree.resampling import refit_pairs
 from latentree.scores import LoadedFit, factor_names, sorted_fits

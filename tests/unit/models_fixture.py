@@ -4,7 +4,8 @@ import numpy as np
 
 from latentree.model_settings import MODEL_SETTINGS
 from latentree.models import model_class
-from latentree.models.base import FactorModel, Matrix, RunOptions, TrainingData
+from latentree.models.base import FactorModel, RunOptions
+from latentree.models.scaling import Matrix, TrainingData
 
 N_CELLS, N_GENES, N_FACTORS = 120, 15, 3
 MODELS = ["pca", "ica", "nmf", "vae"]

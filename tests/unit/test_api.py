@@ -17,7 +17,7 @@ from scipy import sparse
 import latentree as lt
 from latentree.errors import InputError
 from latentree.files import sha256_of
-from latentree.models.base import row_chunks
+from latentree.models.scaling import row_chunks
 
 ROOT = Path(__file__).resolve().parents[2]
 

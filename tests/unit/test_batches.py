@@ -9,7 +9,7 @@ from torch import Tensor
 from latentree import batches as batches_module
 from latentree.batches import Batch, Batches, StackedBatches, stacked
 from latentree.models import base
-from latentree.models.base import Counts, InputScaling, TrainingData
+from latentree.models.scaling import Counts, InputScaling, TrainingData
 
 N_CELLS, N_GENES = 30, 6
 

@@ -6,9 +6,10 @@ from scipy import sparse
 from sklearn.linear_model import LinearRegression
 
 from latentree.model_settings import PCASettings
-from latentree.models.base import FactorModel, InputScaling, TrainingData
+from latentree.models.base import FactorModel
 from latentree.models.curve_gain import curve_gain
 from latentree.models.pca import PCAModel
+from latentree.models.scaling import InputScaling, TrainingData
 
 N_CELLS, N_GENES = 300, 5
 USED = np.array([[1, 0], [1, 0], [0, 1], [1, 1], [0, 0]], dtype=bool)

@@ -13,7 +13,7 @@ from scipy import sparse
 from latentree.errors import InputError
 from latentree.model_settings import MODEL_SETTINGS
 from latentree.models import base, model_class, pca
-from latentree.models.base import InputScaling, row_chunks
+from latentree.models.scaling import InputScaling, row_chunks
 
 # scaling
 

@@ -8,8 +8,8 @@ import scipy.optimize
 import scipy.stats
 from scipy import sparse
 
-from latentree.models.base import Counts, TrainingData
 from latentree.models.nb_start import negative_binomial_start
+from latentree.models.scaling import Counts, TrainingData
 from latentree.models.starts import Start, random_start
 
 N_GENES, N_FACTORS = 12, 2

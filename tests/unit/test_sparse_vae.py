@@ -8,7 +8,8 @@ import pytest
 import torch
 from scipy import sparse
 
-from latentree.models.base import FitReport, RunOptions, TrainingData
+from latentree.models.base import FitReport, RunOptions
+from latentree.models.scaling import TrainingData
 from latentree.models.sparse_vae import SparseVAEModel
 from latentree.models.sparse_vae_module import SparseVAEModule
 from latentree.sparse_vae_settings import SparseVAESettings

@@ -12,7 +12,8 @@ from scipy import sparse
 
 import latentree as lt
 from latentree.errors import InputError
-from latentree.models.base import Counts, FitReport, RunOptions, TrainingData
+from latentree.models.base import FitReport, RunOptions
+from latentree.models.scaling import Counts, TrainingData
 from latentree.models.sparse_vae import SparseVAEModel
 from latentree.models.sparse_vae_module import SparseVAEModule
 from latentree.sparse_vae_settings import SparseVAESettings

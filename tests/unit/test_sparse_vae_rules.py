@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from latentree.errors import InputError
-from latentree.models.base import Counts, InputScaling, TrainingData
+from latentree.models.scaling import Counts, InputScaling, TrainingData
 from latentree.models.sparse_vae_rules import resolve, training_covariance, with_start
 from latentree.models.starts import Start, axis_reliability, varimax_start
 from latentree.sparse_vae_settings import SparseVAESettings

@@ -10,7 +10,7 @@ from scipy.sparse import csr_matrix
 from scores_fixture import N_CELLS, N_FACTORS, SPLIT, make_factors, make_fit
 
 from latentree.files import read_table, write_table
-from latentree.models.base import InputScaling, TrainingData
+from latentree.models.scaling import InputScaling, TrainingData
 from latentree.models.starts import varimax, varimax_start
 from latentree.scores import LoadedFit
 from latentree.stability import (

@@ -21,7 +21,8 @@ from training_fixture import (
 from latentree import training
 from latentree.batches import Batch
 from latentree.errors import InputError
-from latentree.models.base import InputScaling, RunOptions
+from latentree.models.base import RunOptions
+from latentree.models.scaling import InputScaling
 from latentree.training import NonFiniteLossError, resolve_device
 
 

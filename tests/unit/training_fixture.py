@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from latentree.adam import Adam
 from latentree.batches import Batch, Batches
 from latentree.factor_settings import TorchModelSettings
-from latentree.models.base import FitReport, InputScaling, RunOptions, TrainingData
+from latentree.models.base import FitReport, RunOptions
 from latentree.models.layers import linear, noise
+from latentree.models.scaling import InputScaling, TrainingData
 from latentree.training import TorchModule, train
 
 N_GENES = 6

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from latentree.models.base import FactorModel, Matrix, TrainingData, row_chunks
+from latentree.models.base import FactorModel
+from latentree.models.scaling import Matrix, TrainingData, row_chunks
 from latentree.models.starts import CONSTANT
 
 

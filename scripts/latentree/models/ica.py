@@ -10,16 +10,9 @@ from sklearn.exceptions import ConvergenceWarning
 
 from latentree.errors import InputError
 from latentree.factor_settings import FactorModelSettings
-from latentree.models.base import (
-    FactorModel,
-    FitReport,
-    InputScaling,
-    RunOptions,
-    TrainingData,
-    require_factors,
-    row_chunks,
-)
+from latentree.models.base import FactorModel, FitReport, RunOptions, require_factors
 from latentree.models.pca import principal_axes
+from latentree.models.scaling import InputScaling, TrainingData, row_chunks
 
 
 class ICAModel(FactorModel):

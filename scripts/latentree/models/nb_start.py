@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from latentree.models.base import TrainingData
+from latentree.models.scaling import TrainingData
 from latentree.models.starts import Start
 
 # cells that are enough for the regressions: their loadings are only where the fit starts

@@ -10,15 +10,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from latentree.errors import InputError
 from latentree.factor_settings import FactorModelSettings
-from latentree.models.base import (
-    FactorModel,
-    FitReport,
-    InputScaling,
-    Matrix,
-    RunOptions,
-    TrainingData,
-    require_factors,
-)
+from latentree.models.base import FactorModel, FitReport, RunOptions, require_factors
+from latentree.models.scaling import InputScaling, Matrix, TrainingData
 
 ENCODE_SWEEPS = 2000
 ENCODE_TOLERANCE = 1e-8

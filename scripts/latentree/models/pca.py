@@ -7,15 +7,8 @@ import numpy as np
 from sklearn.decomposition import PCA
 
 from latentree.factor_settings import FactorModelSettings
-from latentree.models.base import (
-    FactorModel,
-    FitReport,
-    InputScaling,
-    Matrix,
-    RunOptions,
-    TrainingData,
-    require_factors,
-)
+from latentree.models.base import FactorModel, FitReport, RunOptions, require_factors
+from latentree.models.scaling import InputScaling, Matrix, TrainingData
 
 # above, the matrix of genes x genes costs more than Lanczos steps (measured at 1,000 and 2,000 genes)
 MAX_GENES_FOR_COVARIANCE = 500

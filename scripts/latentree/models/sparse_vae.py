@@ -19,18 +19,12 @@ import numpy as np
 import torch
 
 from latentree.batches import Batch, Batches, StackedBatches
-from latentree.models.base import (
-    FitReport,
-    InputScaling,
-    RunOptions,
-    TrainingData,
-    require_factors,
-    row_chunks,
-)
+from latentree.models.base import FitReport, RunOptions, require_factors
 from latentree.models.curve_gain import curve_gain
 from latentree.models.identifiability import Diagnostics, diagnose
 from latentree.models.likelihoods import GaussianLikelihood, NegativeBinomialLikelihood
 from latentree.models.nb_start import REGRESSION_CELLS, negative_binomial_start
+from latentree.models.scaling import InputScaling, TrainingData, row_chunks
 from latentree.models.sparse_vae_module import Sizes, SparseVAEModule
 from latentree.models.sparse_vae_rules import resolve, with_start
 from latentree.models.starts import CONSTANT, Start

@@ -9,7 +9,7 @@ import numpy as np
 
 from latentree.errors import InputError
 from latentree.models.anchors import StartChoice, choose_start
-from latentree.models.base import InputScaling, TrainingData, row_chunks
+from latentree.models.scaling import InputScaling, TrainingData, row_chunks
 from latentree.models.starts import Start, axis_reliability, leading_axes, random_start, varimax_start
 from latentree.sparse_vae_settings import SparseVAESettings
 

@@ -9,14 +9,8 @@ import torch
 
 from latentree.batches import Batches
 from latentree.factor_settings import FactorModelSettings
-from latentree.models.base import (
-    FactorModel,
-    FitReport,
-    InputScaling,
-    RunOptions,
-    TrainingData,
-    require_factors,
-)
+from latentree.models.base import FactorModel, FitReport, RunOptions, require_factors
+from latentree.models.scaling import InputScaling, TrainingData
 from latentree.seeds import derive_seed
 from latentree.training import TorchModule, train
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from latentree.batches import Batch
 from latentree.model_settings import VAESettings
-from latentree.models.base import TrainingData, row_chunks
 from latentree.models.layers import dropout, gaussian_kl, linear, noise
 from latentree.models.likelihoods import GaussianLikelihood
+from latentree.models.scaling import TrainingData, row_chunks
 from latentree.models.torch_model import TorchFactorModel
 from latentree.training import TorchModule
 
