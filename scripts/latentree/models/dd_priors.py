@@ -33,8 +33,8 @@ class LatentPrior(nn.Module, ABC):
     def kl(self, mean: Tensor, log_var: Tensor, z: Tensor) -> Tensor:
         """KL(q || p) of each cell in nats, (n_cells,), q = N(mean, diag exp(log_var)).
 
-        All arguments are (n_cells, n_factors), z ~ q. Here log p is taken at that draw, and log q is replaced by
-        its mean, minus the entropy of q: at mean + sd * noise it differs from that by a number without
+        All arguments are (n_cells, n_factors), z ~ q. Here log p is taken at that draw, and log q is replaced
+        by its mean, minus the entropy of q: at mean + sd * noise it differs from that by a number without
         gradients.
         """
         entropy = (0.5 * log_var + _HALF_LOG_2PI + 0.5).sum(dim=1)
