@@ -6,8 +6,12 @@ CORES ?= 2
 # everything in setup and besides scvi-tools, whose models are peers in docs/benchmarks.md
 BENCH_VENV := .venv-bench
 BENCH_FLAGS ?=
+# real cells and ratings for the papers' experiments; what is not there is skipped and named on the page
+REPRODUCE_DATA ?= $(firstword $(wildcard data ../shared/data))
+MOVIELENS ?=
+REPRODUCE_CONFIG = data: $(or $(REPRODUCE_DATA),null), movielens: $(or $(MOVIELENS),null)
 
-.PHONY: setup demo test lint schema bench bench-setup
+.PHONY: setup demo test lint schema bench bench-setup reproduce reproduce-quick
 .DEFAULT_GOAL := demo
 
 setup: $(VENV)/.up-to-date
@@ -51,3 +55,16 @@ $(BENCH_VENV)/.up-to-date: requirements.txt requirements-dev.txt requirements-be
 # writes docs/benchmarks.md; BENCH_FLAGS such as "--data FOLDER" or "--only speed scale" (bench/run.py --help)
 bench: bench-setup
 	$(BENCH_VENV)/bin/python bench/run.py --jobs $(CORES) $(BENCH_FLAGS)
+
+# the papers' experiments; writes docs/reproduction.md
+reproduce: setup
+	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete --config 'reproduction={$(REPRODUCE_CONFIG)}' -- reproduce
+	mkdir -p docs/figures
+	cp results/reproduction/reproduction.md docs/reproduction.md
+	cp results/reproduction/figures/*.svg docs/figures/
+
+# one seed and small grids: shows that all of it runs
+reproduce-quick: setup
+	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete \
+		--config 'reproduction={quick: true, $(REPRODUCE_CONFIG)}' -- reproduce
+	@echo "page: $(CURDIR)/results/reproduction_quick/reproduction.md"

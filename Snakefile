@@ -20,6 +20,7 @@ include: "workflow/rules/models.smk"
 include: "workflow/rules/tbr.smk"
 include: "workflow/rules/downstream.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/reproduce.smk"
 
 
 rule all:

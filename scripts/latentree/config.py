@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 from latentree.errors import InputError, listed, nearest
 from latentree.model_settings import MODEL_SETTINGS
 from latentree.models_config import ModelsConfig, each_once
+from latentree.reproduction.settings import ReproductionSettings
 from latentree.settings import EnvironmentSettings, PreprocessSettings, Settings, TBRSettings, settings_inside
 
 ATLAS_NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -23,7 +24,7 @@ HOUSEKEEPING_GENES = ["C1orf43", "CHMP2A", "EMC7", "PSMB2", "PSMB4", "REEP5", "S
 BUILTIN_ATLASES = {"pbmc68k_reduced": ("scanpy", "datasets/10x_pbmc68k_reduced.h5ad")}
 """Atlases that come with installed packages: name -> (package, file in it)."""
 # folders of the results beside those of the atlases
-_OTHER_FOLDERS = ("benchmarks", "logs", "provenance")
+_OTHER_FOLDERS = ("benchmarks", "logs", "provenance", "reproduction", "reproduction_quick")
 
 
 def _without_braces(path: str) -> str:
@@ -188,6 +189,7 @@ class Config(Settings):
     tbr: TBRConfig | None = None
     downstream: DownstreamConfig = DownstreamConfig()  # type: ignore[call-arg]
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="cuda demanded and absent is an error")
+    reproduction: ReproductionSettings = ReproductionSettings()  # type: ignore[call-arg]
 
     @field_validator("atlases")
     @classmethod

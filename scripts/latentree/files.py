@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 # names stay text ("007", "NA", an empty one); numbers may be empty
 _NAMES = (
-    "atlas", "branch", "cell_type", "comparison", "environment", "estimator", "factor", "gene", "gene_set",
-    "genes", "input_source", "latent", "latent_source", "method", "metric", "model", "node", "note",
-    "parent", "phenotype", "reference_seed", "seed", "split",
+    "agrees", "atlas", "branch", "cell_type", "comparison", "environment", "estimator", "experiment",
+    "explanation", "factor", "gene", "gene_set", "genes", "input_source", "latent", "latent_source",
+    "method", "metric", "model", "node", "note", "paper", "parent", "phenotype", "published",
+    "reference_seed", "seed", "setting", "split",
 )  # fmt: skip
 _NUMBERS = (
-    "agreement", "branch_length", "change", "inclusion", "loading", "odds_ratio", "p_value", "q_value",
-    "value", "weight",
+    "agreement", "branch_length", "change", "inclusion", "loading", "odds_ratio", "ours_mean", "ours_sd",
+    "p_value", "q_value", "value", "weight",
 )  # fmt: skip
 
 

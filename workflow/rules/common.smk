@@ -16,6 +16,7 @@ from latentree.config import load_config
 from latentree.errors import InputError
 from latentree.factor_settings import TorchModelSettings
 from latentree.gene_sets import read_gmt
+from latentree.reproduction.registry import EXPERIMENTS, MOVIELENS
 from latentree.model_settings import MODEL_SETTINGS
 
 
@@ -84,6 +85,7 @@ CONFIG = checked_config()
 # jobs see the defaults too
 config.update(CONFIG.model_dump(mode="json"))
 RUN = os.environ.setdefault(provenance.RUN_VARIABLE, provenance.new_run_id())
+REPRODUCTION = "reproduction_quick" if CONFIG.reproduction.quick else "reproduction"
 TORCH_MODELS = [
     name
     for name in CONFIG.models.listed()
@@ -200,3 +202,45 @@ def minutes(base, per_input_gb=60):
         return int(attempt * (base + per_input_gb * input.size_mb / 1024))
 
     return runtime
+
+
+def experiment_files(file):
+    """One file of every part of every experiment."""
+    return [
+        f"<results>/{REPRODUCTION}/parts/{name}/{part}.{file}"
+        for name, experiment in EXPERIMENTS.items()
+        for part in experiment.part_names(CONFIG.reproduction.quick)
+    ]
+
+
+def experiment_data(wildcards):
+    """The data files of a part that are there; a part that lacks one says so in its table."""
+    places = CONFIG.reproduction
+    wanted = [
+        (
+            places.movielens
+            if name == MOVIELENS
+            else places.data and f"{places.data}/{name}"
+        )
+        for name in EXPERIMENTS[wildcards.experiment].part(wildcards.part).needs
+    ]
+    return [file for file in wanted if file and Path(file).is_file()]
+
+
+def experiment_settings(wildcards):
+    """The section of the config as far as a part reads it: where others' data lie reruns nothing."""
+    needs = EXPERIMENTS[wildcards.experiment].part(wildcards.part).needs
+    given = settings(CONFIG.reproduction)
+    return {
+        "quick": given["quick"],
+        "data": given["data"] if set(needs) - {MOVIELENS} else None,
+        "movielens": given["movielens"] if MOVIELENS in needs else None,
+    }
+
+
+def experiment_code(wildcards):
+    """Hash of one experiment alone, so that work on one does not rerun the others."""
+    library = ROOT / "scripts"
+    return code_hash(
+        library / f"latentree/reproduction/{wildcards.experiment}.py", library
+    )

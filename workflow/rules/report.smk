@@ -129,8 +129,8 @@ rule write_report:
         runtime=minutes(10),
     params:
         code=code("write_report.py"),
-        # this atlas's part of the config: another atlas beside it changes nothing here
-        config=lambda wildcards: settings(CONFIG)
+        # this atlas's part of the config: another atlas or the papers' experiments change nothing here
+        config=lambda wildcards: settings(CONFIG, exclude={"reproduction"})
         | {"atlases": {wildcards.atlas: atlas_config(wildcards.atlas)}},
     script:
         "../../scripts/write_report.py"

@@ -1,0 +1,70 @@
+"""All experiments by name, with their parts; light, because the Snakefile imports it.
+
+The experiment ``NAME`` is the module ``latentree/reproduction/NAME.py``, which offers
+
+    run(part: str, scale: Scale) -> list[Measurement] | Outcome     # deterministic: same part, same numbers
+    summarise(measurements: pd.DataFrame) -> list[Row]              # columns of Measurement; copes with parts
+                                                                    # that were not run
+    draw(samples: pd.DataFrame, path: Path) -> None                 # only where `figure` is set here: an SVG
+                                                                    # from the samples of all parts
+
+Each part is one job of one to four CPU minutes (seconds where ``scale.quick``).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType, ModuleType
+
+from latentree.errors import InputError, listed, nearest
+
+ZEISEL = "zeisel2015_200genes.h5ad"
+ZHENG = "zheng2017_sorted_pbmc.h5ad"
+GENE_SETS = "GO_Biological_Process_2021.human.gmt"
+MOVIELENS = "u.data"
+"""Stands for the file that the config's ``reproduction.movielens`` names, whatever it is called."""
+
+SPARSE_VAE_PAPER = "Moran et al. 2022 (Sparse VAE)"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One job; ``needs`` are files of the data folder without which it is skipped, ``quick`` tells whether it
+    belongs to the quick variant."""
+
+    name: str
+    needs: tuple[str, ...] = ()
+    quick: bool = True
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment of one paper; ``figure`` is the caption of its picture, None where it draws none."""
+
+    paper: str
+    title: str
+    parts: tuple[Part, ...]
+    figure: str | None = None
+
+    def part(self, name: str) -> Part:
+        """The part of this name."""
+        return next(part for part in self.parts if part.name == name)
+
+    def part_names(self, quick: bool) -> list[str]:
+        """Names of the parts to run."""
+        return [part.name for part in self.parts if part.quick or not quick]
+
+
+EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType({})
+
+
+def experiment_module(name: str) -> ModuleType:
+    """The module of an experiment.
+
+    The imports are spelled out, as in :func:`latentree.models.model_class`, so that only what is used is
+    loaded and the hash of the code still covers all of it.
+    """
+    raise InputError(
+        "experiment",
+        f"{name!r} is not an experiment{nearest(name, EXPERIMENTS)}",
+        f"Use one of {listed(EXPERIMENTS)}",
+    )
