@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from latentree.factor_settings import FactorModelSettings, TorchModelSettings
 from latentree.sparse_vae_settings import SparseVAESettings
@@ -67,6 +67,45 @@ class OIVAESettings(VAESettings):
 
 class DDVAESettings(VAESettings):
     """Disentangling disentanglement (Mathieu et al. 2019): overlap and a structured prior."""
+
+    prior: Literal["isotropic", "anisotropic", "student_t", "clusters", "sparse"] = Field(
+        "sparse",
+        description="of the latents: N(0, I); variances as the cells' principal components have them; Student-t;"
+        " a mixture of normals; a mixture of N(0, 1) and a spike for each latent",
+    )
+    beta: float = Field(1.0, ge=0, description="weight of KL(q(z | x) || prior), which sets cells' overlap")
+    alpha: float | None = Field(
+        None,
+        ge=0,
+        description="weight of the divergence between the cells' latents together and the prior; null: 100"
+        " for sparse, 1 for clusters, else 0",
+    )
+    divergence: Literal["auto", "kl", "mmd"] = Field(
+        "auto",
+        description="kl: KL(prior || aggregate); mmd: maximum mean discrepancy of each latent alone; auto: kl"
+        " for clusters, else mmd",
+    )
+    learn_prior: bool = Field(
+        False, description="fit the variances (anisotropic), or the means and weights (clusters)"
+    )
+    mean_variance: float = Field(1.0, gt=0, description="anisotropic: mean of the latents' variances")
+    nu: float = Field(9.0, gt=2, description="student_t: degrees of freedom")
+    n_clusters: int = Field(4, ge=2, description="clusters: how many")
+    cluster_variance: float = Field(0.03, gt=0, description="clusters: variance along each latent")
+    gamma: float = Field(0.8, ge=0, le=1, description="sparse: share of latents that are off")
+    spike_sd: float = Field(
+        0.05**0.5,
+        gt=0,
+        description="sparse: standard deviation of what is off; the paper's text has variance .05, its code"
+        " standard deviation .05",
+    )
+    batch_size: int = Field(256, ge=1, description="cells per step; few bias the divergence")
+
+    @model_validator(mode="after")
+    def _keys_go_together(self) -> "DDVAESettings":
+        if self.learn_prior and self.prior not in ("anisotropic", "clusters"):
+            raise ValueError(f"prior: {self.prior} has nothing to learn: leave learn_prior out")
+        return self
 
 
 class IntelVAESettings(VAESettings):
