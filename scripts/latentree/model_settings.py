@@ -70,8 +70,8 @@ class DDVAESettings(VAESettings):
 
     prior: Literal["isotropic", "anisotropic", "student_t", "clusters", "sparse"] = Field(
         "sparse",
-        description="of the latents: N(0, I); variances as the cells' principal components have them; Student-t;"
-        " a mixture of normals; a mixture of N(0, 1) and a spike for each latent",
+        description="of the latents: N(0, I); variances as the cells' principal components have them;"
+        " Student-t; a mixture of normals; for each latent a mixture of N(0, 1) and a spike",
     )
     beta: float = Field(1.0, ge=0, description="weight of KL(q(z | x) || prior), which sets cells' overlap")
     alpha: float | None = Field(
