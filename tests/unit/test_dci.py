@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from latentree.metrics import dci_disentanglement, dci_importances
+from latentree.metrics import dci_16_points, dci_disentanglement, dci_importances
 
 
 @pytest.fixture
@@ -58,7 +58,8 @@ def test_without_a_code_that_varies_the_score_is_zero(factors):
 def test_n_points_are_the_first_cells(factors):
     codes = factors[:, ::-1].copy()
     codes[16:] = 0
-    assert dci_disentanglement(factors, codes, n_points=16) == dci_disentanglement(factors[:16], codes[:16])
+    expected = dci_disentanglement(factors[:16], codes[:16])
+    assert dci_disentanglement(factors, codes, n_points=16) == dci_16_points(factors, codes) == expected
 
 
 def test_the_same_bits_twice(factors):
