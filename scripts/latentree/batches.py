@@ -1,7 +1,7 @@
 """Batches of cells for the torch models: dense tensors on the device, from matrices that may be sparse."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import numpy as np
@@ -30,12 +30,15 @@ class Batch:
         (n_cells, 1) natural logarithm of the cells' totals, where the fit has counts.
     features
         (n_cells, n_features) what the model keeps about each cell (:meth:`Reader.cell_features`).
+    covariates
+        (n_cells, n_batches) 1 in the column of each cell's batch, where the fit knows batches.
     """
 
     x: Tensor
     counts: Tensor | None = None
     log_library: Tensor | None = None
     features: Tensor | None = None
+    covariates: Tensor | None = None
 
 
 class Reader(Protocol):
@@ -66,6 +69,9 @@ class Batches:
             self._counts = _Rows(data.counts.values, None, self._device)
             log_library = np.log(data.counts.library, dtype=np.float32)
             self._log_library = torch.from_numpy(log_library[:, None]).to(self._device)
+        self._covariates: Tensor | None = None
+        if data.covariates is not None:
+            self._covariates = torch.from_numpy(data.covariates).to(self._device)
 
     def epoch(self, generator: torch.Generator, size: int) -> Iterator[tuple[int, Batch]]:
         """All training cells once, in random order: the number of cells and the cells."""
@@ -92,6 +98,7 @@ class Batches:
             counts=None if self._counts is None else self._counts.rows(indices, places),
             log_library=None if self._counts is None else self._log_library[places],
             features=None if self._features is None else self._features[places],
+            covariates=None if self._covariates is None else self._covariates[places],
         )
 
     def _all_features(self, reader: Reader) -> Tensor | None:
@@ -140,13 +147,7 @@ class StackedBatches:
             device = values.device
             return values[torch.arange(self._n_fits, device=device)[:, None], rows.to(device)]
 
-        cells = self._cells
-        return Batch(
-            pick(cells.x),
-            None if cells.counts is None else pick(cells.counts),
-            None if cells.log_library is None else pick(cells.log_library),
-            None if cells.features is None else pick(cells.features),
-        )
+        return _for_each_tensor(self._cells, pick)
 
 
 def stacked(batches: list[Batch]) -> Batch:
@@ -163,7 +164,14 @@ def stacked(batches: list[Batch]) -> Batch:
         stack([batch.counts for batch in batches]),
         stack([batch.log_library for batch in batches]),
         stack([batch.features for batch in batches]),
+        stack([batch.covariates for batch in batches]),
     )
+
+
+def _for_each_tensor(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
+    """The batch with every tensor that it has changed."""
+    there = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    return Batch(**{name: None if value is None else change(value) for name, value in there.items()})
 
 
 class _Rows:

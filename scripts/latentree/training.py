@@ -40,6 +40,9 @@ class TorchModule(nn.Module, ABC):
     """Share of the epochs after which the objective has its final form (warm-ups are over). Earlier epochs
     minimise something else than the validation loss, so none of them counts as the best."""
 
+    gradient_clip: float | None = None
+    """Norm of all of Adam's gradients together at most, where the objective has steep places."""
+
     reads_values: bool = True
     reads_counts: bool = False
     """What a step looks at, so that batches hold nothing else."""
@@ -61,11 +64,11 @@ class TorchModule(nn.Module, ABC):
         """Deterministic loss per cell at the posterior mean, the same function in every epoch."""
 
     @abstractmethod
-    def encode_mean(self, x: Tensor) -> Tensor:
+    def encode_mean(self, x: Tensor, covariates: Tensor | None = None) -> Tensor:
         """Posterior means of the latents of scaled values (n_cells, n_genes)."""
 
     @abstractmethod
-    def decode_mean(self, z: Tensor) -> Tensor:
+    def decode_mean(self, z: Tensor, covariates: Tensor | None = None) -> Tensor:
         """Scaled means of the genes."""
 
     def on_epoch_start(self, progress: float) -> None:
@@ -242,6 +245,9 @@ class _Loop:
         numbers = _numbers(parts)
         self._require_finite(numbers, epoch)
         torch.stack(list(parts.values())).sum().backward()
+        if self.module.gradient_clip is not None:
+            stepped = [value for group in self.optimizer.param_groups for value in group["params"]]
+            nn.utils.clip_grad_norm_(stepped, self.module.gradient_clip)
         self.optimizer.step()
         with torch.no_grad():
             self.module.after_step(learning_rate, self.optimizer)

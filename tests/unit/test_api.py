@@ -332,7 +332,7 @@ def test_public_names_are_there_and_others_are_not() -> None:
 
 def test_a_fit_in_chunks_is_the_fit_at_once(atlas: ad.AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = quick_fit(atlas, "pca")
-    monkeypatch.setattr("latentree.models.base.CHUNK_VALUES", 25 * 11)
+    monkeypatch.setattr("latentree.models.scaling.CHUNK_VALUES", 25 * 11)
     assert len(list(row_chunks(N_CELLS, 25))) > 10
     chunked = quick_fit(atlas, "pca")
     np.testing.assert_allclose(chunked.latents, whole.latents, rtol=1e-4, atol=1e-5)

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from latentree import batches as batches_module
 from latentree.batches import Batch, Batches, StackedBatches, stacked
-from latentree.models import base
 from latentree.models.scaling import Counts, InputScaling, TrainingData
 
 N_CELLS, N_GENES = 30, 6
@@ -31,7 +30,9 @@ def _data(seed: int = 0, *, is_sparse: bool = False) -> TrainingData:
     x = np.log1p(counts / library[:, None] * 1e4).astype(np.float32)
     rows = rng.permutation(N_CELLS)
     form = sparse.csr_matrix if is_sparse else np.asarray
-    return TrainingData(form(x), np.sort(rows[:23]), np.sort(rows[23:]), Counts(form(counts), library))
+    covariates = np.eye(3, dtype=np.float32)[rng.integers(3, size=N_CELLS)]
+    split = np.sort(rows[:23]), np.sort(rows[23:])
+    return TrainingData(form(x), *split, Counts(form(counts), library), covariates)
 
 
 def _batches(data: TrainingData, reader: Reader | None = None, kind: str = "log") -> Batches:
@@ -42,7 +43,7 @@ def _batches(data: TrainingData, reader: Reader | None = None, kind: str = "log"
 def _same(one: Batch, other: Batch) -> bool:
     return all(
         torch.equal(getattr(one, name), getattr(other, name))
-        for name in ("x", "counts", "log_library", "features")
+        for name in ("x", "counts", "log_library", "features", "covariates")
     )
 
 
@@ -51,7 +52,7 @@ def _same(one: Batch, other: Batch) -> bool:
 @pytest.mark.parametrize("kind", ["log", "sqrt"])
 def test_rows_are_those_of_the_data_however_they_are_kept(is_sparse, limit, kind, monkeypatch):
     monkeypatch.setattr(batches_module, "_RESIDENT_BYTES", limit)
-    monkeypatch.setattr(base, "CHUNK_VALUES", 7 * N_GENES)
+    monkeypatch.setattr("latentree.models.scaling.CHUNK_VALUES", 7 * N_GENES)
     data, dense = _data(is_sparse=is_sparse), _data()
     found = _batches(data, kind=kind).rows(np.array([4, 0, 29, 4]))
     x = InputScaling.fit(dense, kind, 0.5).apply(dense.x)[[4, 0, 29, 4]]
@@ -92,7 +93,7 @@ def test_every_training_cell_comes_once_in_an_epoch_and_in_another_order_in_the_
 
 
 def test_validation_cells_come_in_chunks(monkeypatch):
-    monkeypatch.setattr(base, "CHUNK_VALUES", 3 * N_GENES)
+    monkeypatch.setattr("latentree.models.scaling.CHUNK_VALUES", 3 * N_GENES)
     data = _data()
     found = list(_batches(data).validation())
     assert [n for n, _ in found] == [3, 3, 1]

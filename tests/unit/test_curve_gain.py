@@ -22,10 +22,10 @@ class Curved(PCAModel):
         super().__init__(PCASettings(), 2)
         self._curve = curve
 
-    def encode(self, scaled: np.ndarray) -> np.ndarray:
+    def encode(self, scaled: np.ndarray, covariates: np.ndarray | None = None) -> np.ndarray:
         return scaled[:, :2].astype(np.float32)
 
-    def decode(self, latents: np.ndarray) -> np.ndarray:
+    def decode(self, latents: np.ndarray, covariates: np.ndarray | None = None) -> np.ndarray:
         a, b = latents.T
         return np.stack([a, b, b + self._curve * b**2, a + b, 0 * a], axis=1)
 
@@ -57,7 +57,7 @@ def test_gain_is_that_of_scikit_learns_lines(curve, monkeypatch):
     expected = 1 - errors[1] / errors[0]
     assert curve_gain(model, data, USED) == pytest.approx(expected, rel=0.02, abs=2e-3)
     assert (expected > 0.3) == (curve > 0)
-    monkeypatch.setattr("latentree.models.base.CHUNK_VALUES", 7 * N_GENES)
+    monkeypatch.setattr("latentree.models.scaling.CHUNK_VALUES", 7 * N_GENES)
     in_chunks = TrainingData(sparse.csr_matrix(data.x), data.train, data.validation)
     assert curve_gain(model, in_chunks, USED) == pytest.approx(expected, rel=0.02, abs=2e-3)
 

@@ -8,7 +8,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from latentree.models.decoders import AdditiveDecoder, Decoder, LinearDecoder, SharedMLPDecoder
-from latentree.models.likelihoods import GaussianLikelihood, Likelihood, NegativeBinomialLikelihood
+from latentree.models.likelihoods import GaussianLikelihood, Likelihood
+from latentree.models.nb_likelihood import NegativeBinomialLikelihood
 
 N_FITS, N_CELLS, N_GENES, N_FACTORS, N_HIDDEN = 2, 9, 11, 4, 6
 

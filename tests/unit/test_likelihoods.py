@@ -11,12 +11,8 @@ from torch import Tensor
 from torch.distributions import NegativeBinomial, Normal
 
 from latentree.batches import Batch
-from latentree.models.likelihoods import (
-    GaussianLikelihood,
-    Likelihood,
-    NegativeBinomialLikelihood,
-    with_fits,
-)
+from latentree.models.likelihoods import GaussianLikelihood, Likelihood, with_fits
+from latentree.models.nb_likelihood import NegativeBinomialLikelihood
 
 N_FITS, N_CELLS, N_GENES = 2, 9, 5
 

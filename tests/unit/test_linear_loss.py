@@ -5,8 +5,9 @@ import torch
 from torch import Tensor
 
 from latentree.models import linear_loss
-from latentree.models.likelihoods import GaussianLikelihood, Likelihood, NegativeBinomialLikelihood
+from latentree.models.likelihoods import GaussianLikelihood, Likelihood
 from latentree.models.linear_loss import LinearLoss, gene_blocks, predicted
+from latentree.models.nb_likelihood import NegativeBinomialLikelihood
 
 N_FITS, N_CELLS, N_GENES, N_FEATURES = 3, 8, 50, 4
 

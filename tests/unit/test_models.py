@@ -12,7 +12,7 @@ from scipy import sparse
 
 from latentree.errors import InputError
 from latentree.model_settings import MODEL_SETTINGS
-from latentree.models import base, model_class, pca
+from latentree.models import model_class, pca
 from latentree.models.scaling import InputScaling, row_chunks
 
 # scaling
@@ -73,7 +73,7 @@ def test_square_roots_of_negative_values_are_refused() -> None:
 
 
 def test_row_chunks_cover_every_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "CHUNK_VALUES", 100)
+    monkeypatch.setattr("latentree.models.scaling.CHUNK_VALUES", 100)
     chunks = list(row_chunks(23, 30))
     assert np.concatenate([np.arange(23)[rows] for rows in chunks]).tolist() == list(range(23))
     assert max(rows.stop - rows.start for rows in chunks) * 30 <= 100
@@ -115,7 +115,7 @@ def test_a_cell_is_encoded_alike_whatever_comes_with_it(name: str, monkeypatch: 
     x = log_counts()
     model = fitted(name, x)
     together = model.transform(x)
-    monkeypatch.setattr(base, "CHUNK_VALUES", 7 * N_GENES)
+    monkeypatch.setattr("latentree.models.scaling.CHUNK_VALUES", 7 * N_GENES)
     np.testing.assert_allclose(model.transform(x), together, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(model.transform(x[5:6]), together[5:6], rtol=1e-4, atol=1e-5)
 

@@ -226,13 +226,13 @@ def test_scores_hear_less_of_axes_that_halves_of_the_cells_do_not_share(monkeypa
     np.testing.assert_allclose(np.abs(undamped.scores), np.abs(alike), atol=1e-4)
     assert np.linalg.norm(found.scores) < np.linalg.norm(alike)
     # chunks of cells change nothing
-    monkeypatch.setattr("latentree.models.base.CHUNK_VALUES", 12 * 33)
+    monkeypatch.setattr("latentree.models.scaling.CHUNK_VALUES", 12 * 33)
     again = with_start(settings, scaling, data, 3, np.random.default_rng(0))[1]
     np.testing.assert_allclose(again.scores, found.scores, atol=1e-5)
 
 
 def test_the_covariance_is_that_of_the_training_cells(monkeypatch):
-    monkeypatch.setattr("latentree.models.base.CHUNK_VALUES", 8 * 33)
+    monkeypatch.setattr("latentree.models.scaling.CHUNK_VALUES", 8 * 33)
     data = _data()
     scaling = InputScaling.fit(data, "sqrt", 0.5)
     expected = np.cov(scaling.apply(data.x)[data.train].T, ddof=0)

@@ -44,10 +44,10 @@ class Autoencoder(TorchModule):
         x = batch.x
         return {"reconstruction": ((x - self.decode_mean(self.encode_mean(x))) ** 2).sum(dim=1).mean()}
 
-    def encode_mean(self, x: Tensor) -> Tensor:
+    def encode_mean(self, x: Tensor, covariates: Tensor | None = None) -> Tensor:
         return self.encoder(x)
 
-    def decode_mean(self, z: Tensor) -> Tensor:
+    def decode_mean(self, z: Tensor, covariates: Tensor | None = None) -> Tensor:
         return self.decoder(z)
 
     def on_epoch_start(self, progress: float) -> None:
@@ -118,8 +118,8 @@ class Mean(TorchModule):
     def validation_parts(self, batch: Batch) -> dict[str, Tensor]:
         return {"error": ((batch.x - self.mean) ** 2).sum(dim=1).mean()}
 
-    def encode_mean(self, x: Tensor) -> Tensor:
+    def encode_mean(self, x: Tensor, covariates: Tensor | None = None) -> Tensor:
         return x
 
-    def decode_mean(self, z: Tensor) -> Tensor:
+    def decode_mean(self, z: Tensor, covariates: Tensor | None = None) -> Tensor:
         return z

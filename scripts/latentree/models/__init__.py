@@ -36,6 +36,10 @@ def model_class(name: str) -> "type[FactorModel]":
         from latentree.models.vae import VAEModel
 
         return VAEModel
+    if name == "beta_vae":
+        from latentree.models.beta_vae import BetaVAEModel
+
+        return BetaVAEModel
     if name == "sparse_vae":
         from latentree.models.sparse_vae import SparseVAEModel
 

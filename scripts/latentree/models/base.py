@@ -93,11 +93,15 @@ class FactorModel(ABC):
         """
 
     @abstractmethod
-    def encode(self, scaled: np.ndarray) -> np.ndarray:
-        """Posterior means (n_cells, n_factors) float32 of scaled values (n_cells, n_genes)."""
+    def encode(self, scaled: np.ndarray, covariates: np.ndarray | None = None) -> np.ndarray:
+        """Posterior means (n_cells, n_factors) float32 of scaled values (n_cells, n_genes).
+
+        ``covariates`` (n_cells, n_batches): models that know batches take the average one without it, the
+        others do not look at it.
+        """
 
     @abstractmethod
-    def decode(self, latents: np.ndarray) -> np.ndarray:
+    def decode(self, latents: np.ndarray, covariates: np.ndarray | None = None) -> np.ndarray:
         """Scaled means (n_cells, n_genes) float32 of latents (n_cells, n_factors)."""
 
     @abstractmethod
@@ -110,6 +114,17 @@ class FactorModel(ABC):
     def inclusion(self) -> np.ndarray | None:
         """(n_genes, n_factors) float32 in [0, 1]: probability that a gene uses a factor, where known."""
         return None
+
+    def log_likelihood(self, data: TrainingData, rows: np.ndarray) -> np.ndarray | None:
+        """(n_rows,) estimates of each cell's log p in nats; None: the model has no density.
+
+        Of x, or of the counts where the likelihood is of counts.
+        """
+        return None
+
+    def facts(self) -> dict[str, Any]:
+        """What else the fit has found, ready for JSON."""
+        return {}
 
     def diagnostics(self) -> Diagnostics | None:
         """How far the fit can be trusted to be the only one of its kind, where the model knows."""
@@ -126,16 +141,17 @@ class FactorModel(ABC):
     ) -> Self:
         """The fitted model again."""
 
-    def transform(self, x: Matrix) -> np.ndarray:
+    def transform(self, x: Matrix, covariates: np.ndarray | None = None) -> np.ndarray:
         """Posterior means (n_cells, n_factors) float32 of cells on the scale of x."""
         latents = np.empty((x.shape[0], self.n_factors), dtype=np.float32)
         for rows in row_chunks(x.shape[0], self.scaling.n_genes):
-            latents[rows] = self.encode(self.scaling.apply(x[rows]))
+            known = None if covariates is None else covariates[rows]
+            latents[rows] = self.encode(self.scaling.apply(x[rows]), known)
         return latents
 
-    def reconstruct(self, latents: np.ndarray) -> np.ndarray:
+    def reconstruct(self, latents: np.ndarray, covariates: np.ndarray | None = None) -> np.ndarray:
         """Means (n_cells, n_genes) float32 on the scale of x; call it by chunks on large atlases."""
-        return self.scaling.invert(self.decode(np.asarray(latents, dtype=np.float32)))
+        return self.scaling.invert(self.decode(np.asarray(latents, dtype=np.float32), covariates))
 
 
 def require_factors(n_factors: int, limits: Mapping[str, int]) -> None:

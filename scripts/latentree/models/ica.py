@@ -46,10 +46,10 @@ class ICAModel(FactorModel):
         note = f"FastICA did not converge in {self.settings.max_iter} iterations; raise max_iter or tol"
         return FitReport(converged=converged, notes=() if converged else (note,))
 
-    def encode(self, scaled: np.ndarray) -> np.ndarray:
+    def encode(self, scaled: np.ndarray, covariates: np.ndarray | None = None) -> np.ndarray:
         return scaled @ self._unmixing.T
 
-    def decode(self, latents: np.ndarray) -> np.ndarray:
+    def decode(self, latents: np.ndarray, covariates: np.ndarray | None = None) -> np.ndarray:
         return latents @ self._mixing.T
 
     def loadings(self) -> np.ndarray:

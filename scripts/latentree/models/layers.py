@@ -38,6 +38,11 @@ def gaussian_kl(mean: Tensor, log_var: Tensor) -> Tensor:
     return 0.5 * (mean**2 + log_var.exp() - 1 - log_var).sum(dim=1)
 
 
+def normal_log_density(y: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
+    """log N(y; mean, diag exp(log_var)) of each cell, (n_cells,); all (n_cells, n_factors)."""
+    return -0.5 * ((y - mean) ** 2 * (-log_var).exp() + log_var + math.log(2 * math.pi)).sum(dim=1)
+
+
 class StackedLinear(nn.Module):
     """``nn.Linear`` for several fits at once: (n_fits, n_cells, n_in) to (n_fits, n_cells, n_out).
 

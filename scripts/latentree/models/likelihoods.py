@@ -1,4 +1,4 @@
-"""What a gene's value is, given its predictor: a normal or a negative binomial distribution.
+"""What a gene's value is, given its predictor: a normal, a Laplace or a Bernoulli distribution.
 
 A likelihood owns one parameter per gene and knows its value and its derivatives element by element, so that
 every decoder can be followed by any of them. All tensors carry a leading axis of fits (n_fits, 1 for a lone
@@ -7,7 +7,6 @@ fit); batches without it are given one.
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,12 +16,11 @@ from torch.autograd.function import once_differentiable
 from latentree.batches import Batch
 
 _LEAST_SIGMA = 0.02
-# theta beyond these is Poisson, or says that a count is nothing but rare
-_LEAST_THETA, _MOST_THETA = 1e-2, 1e3
-# log means below this are zeros whatever the library
-_LEAST_LOG_MEAN = -15.0
-# digamma is slow: the dispersions move in one of so many steps
-_STEPS_PER_DISPERSION = 4
+_LOG_2PI = math.log(2 * math.pi)
+# laplace: the standard deviation is sqrt(2) times the scale
+_ROOT2 = math.sqrt(2)
+# larger scaled-back values than this say that a gene is seen, whatever the rounding
+_SEEN = 1e-3
 
 
 class Likelihood(nn.Module, ABC):
@@ -70,6 +68,14 @@ class Likelihood(nn.Module, ABC):
         """Sum over genes, mean over cells of the negative log-likelihood, (n_fits,), with gradients."""
         value: Tensor = _ElementwiseLoss.apply(predictor, self.parameter, target, self)
         return value
+
+    @abstractmethod
+    def log_prob(self, predictor: Tensor, target: Tensor) -> Tensor:
+        """Log-density of each value, (n_fits, n_cells, n_genes), with all its constants."""
+
+    def mean(self, predictor: Tensor) -> Tensor:
+        """What the predictor (..., n_genes) says of a cell, on the scale that latents are read back on."""
+        return predictor
 
     @abstractmethod
     def prior_loss(self) -> Tensor:
@@ -135,8 +141,12 @@ class GaussianLikelihood(Likelihood):
         residual = predictor.sub_(target)
         # mean squares in units of sigma
         squares = torch.linalg.vector_norm(residual, dim=1).square_().mul_(precision / n_cells)
-        value = (0.5 * squares + log_sigma + 0.5 * math.log(2 * math.pi)).sum(1)
+        value = (0.5 * squares + log_sigma + 0.5 * _LOG_2PI).sum(1)
         return value, residual.mul_((precision / n_cells)[:, None]), 1 - squares
+
+    def log_prob(self, predictor: Tensor, target: Tensor) -> Tensor:
+        log_sigma = self.parameter[:, None]
+        return -0.5 * ((target - predictor) * (-log_sigma).exp()) ** 2 - log_sigma - 0.5 * _LOG_2PI
 
     def prior_loss(self) -> Tensor:
         precision = (-2 * self.parameter).exp()
@@ -149,109 +159,86 @@ class GaussianLikelihood(Likelihood):
         self.parameter.clamp_(min=math.log(_LEAST_SIGMA))
 
 
-class NegativeBinomialLikelihood(Likelihood):
-    """count_j ~ NB(mean library * exp(predictor), dispersion theta_j): variance mean + mean^2 / theta.
+class LaplaceLikelihood(Likelihood):
+    """x_j ~ Laplace(predictor, scale_j): errors that are often small and sometimes large.
 
-    ``parameter`` is log theta_j; its prior is flat between bounds.
+    ``parameter`` is log scale_j; its prior is flat above a least scale.
     """
 
-    _lgammas: Tensor
-
-    def __init__(self, n_fits: int, n_genes: int) -> None:
-        super().__init__(n_fits, n_genes)
-        # plain numbers, because looking at a tensor's value would make a GPU wait
-        self.most_log_mean = 10.0
-        self._step = 0
-        self.register_buffer("_lgammas", torch.zeros(n_fits, n_genes), persistent=False)
-
     @torch.no_grad()
-    def start(self, fit: int, theta: Tensor, largest_count: float) -> None:
-        """Dispersions theta (n_genes,) of one fit, and the largest count of its training cells."""
-        self.parameter[fit] = theta.clamp(_LEAST_THETA, _MOST_THETA).log()
-        # keeps exp() finite; no mean comes near it in a fit that is not diverging
-        self.most_log_mean = max(self.most_log_mean, math.log1p(largest_count) + 3)
+    def start(self, fit: int, sd: Tensor) -> None:
+        """Scales of one fit from the standard deviations (n_genes,) of its genes."""
+        self.parameter[fit] = (sd / _ROOT2).clamp(min=_LEAST_SIGMA).log()
 
     def target(self, batch: Batch) -> Tensor:
-        assert batch.counts is not None
-        return with_fits(batch.counts)
-
-    def cell_offset(self, batch: Batch) -> Tensor:
-        assert batch.log_library is not None
-        return with_fits(batch.log_library)
+        return with_fits(batch.x)
 
     def terms(self, predictor: Tensor, target: Tensor, genes: slice) -> tuple[Tensor, Tensor, Tensor | None]:
         n_cells = predictor.shape[1]
-        theta = self.parameter.detach()[:, None, genes].exp()
-        log_mean = predictor.clamp_(_LEAST_LOG_MEAN, self.most_log_mean)
-        mean = log_mean.exp()
-        total = mean + theta
-        log_total = total.log()
-        # for each gene: sums over cells
-        per_gene = ((target + theta).mul_(log_total)).sum(1) - torch.linalg.vecdot(target, log_mean, dim=1)
-        per_gene -= n_cells * (theta * theta.log())[:, 0]
-        in_parameter = None
-        if self._in_full():
-            seen = _Seen.of(target, theta)
-            self._lgammas[:, genes] = seen.lgammas() / n_cells
-            if self.training:
-                in_theta = (log_total - theta.log() - 1).sum(1) + ((target + theta) / total).sum(1)
-                in_parameter = (in_theta + seen.digammas()) * theta[:, 0] / n_cells
-        value = (per_gene / n_cells + self._lgammas[:, genes]).sum(1)
-        in_predictor = mean.sub_(target).div_(total).mul_(theta / n_cells)
-        return value, in_predictor, in_parameter
+        log_scale = self.parameter.detach()[:, genes]
+        rate = (-log_scale).exp() / n_cells
+        residual = predictor.sub_(target)
+        sizes = residual.abs().sum(1) * rate
+        value = (sizes + log_scale + math.log(2)).sum(1)
+        return value, residual.sign_().mul_(rate[:, None]), 1 - sizes
 
-    def _in_full(self) -> bool:
-        """Whether this step computes what needs lgamma and digamma, the slow part.
-
-        Always in evaluation. In training the dispersions move, and the loss is told to the last digit, in
-        one of so many steps; between them the loss takes these terms, constant but for the dispersions and
-        the cells of the batch, from the last of these steps. No other gradient needs them.
-        """
-        return not self.training or self._step % _STEPS_PER_DISPERSION == 0
+    def log_prob(self, predictor: Tensor, target: Tensor) -> Tensor:
+        log_scale = self.parameter[:, None]
+        return -(target - predictor).abs() * (-log_scale).exp() - log_scale - math.log(2)
 
     def prior_loss(self) -> Tensor:
         return self.parameter.detach().new_zeros(len(self.parameter))
 
-    def begin_epoch(self) -> None:
-        self._step = 0
-
     @torch.no_grad()
     def after_step(self) -> None:
-        self._step += 1
-        self.parameter.clamp_(math.log(_LEAST_THETA), math.log(_MOST_THETA))
+        self.parameter.clamp_(min=math.log(_LEAST_SIGMA))
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """Where counts are not zero, which is all that lgamma and digamma are needed for.
+class BernoulliLikelihood(Likelihood):
+    """value_j ~ Bernoulli(sigmoid(predictor)): of values in [0, 1], or of whether a gene is seen at all.
 
-    ``places`` are the coordinates (n,) of the counts (n_fits, n_cells, n_genes), ``count`` and ``theta`` (n,)
-    the values there; ``shape`` is (n_fits, n_genes).
+    Values between 0 and 1 count as shares (the cross-entropy). ``parameter`` is there for the interface
+    and has no gradient.
     """
 
-    places: tuple[Tensor, ...]
-    count: Tensor
-    theta: Tensor
-    shape: tuple[int, int]
+    centre: Tensor
+    scale: Tensor
+    sees: Tensor
 
-    @classmethod
-    def of(cls, counts: Tensor, theta: Tensor) -> "_Seen":
-        places = counts.nonzero(as_tuple=True)
-        at = theta[places[0], 0, places[2]]
-        return cls(places, counts[places], at, (counts.shape[0], counts.shape[2]))
+    def __init__(self, n_fits: int, n_genes: int) -> None:
+        super().__init__(n_fits, n_genes)
+        self.register_buffer("centre", torch.zeros(n_fits, n_genes))
+        self.register_buffer("scale", torch.ones(n_fits, n_genes))
+        self.register_buffer("sees", torch.zeros(n_fits, dtype=torch.bool))
 
-    def lgammas(self) -> Tensor:
-        """Sum over cells of log(count! gamma(theta) / gamma(count + theta)), (n_fits, n_genes)."""
-        count, theta = self.count, self.theta
-        return self._by_gene(torch.lgamma(count + 1) + torch.lgamma(theta) - torch.lgamma(count + theta))
+    @torch.no_grad()
+    def start(self, fit: int, centre: Tensor, scale: Tensor, sees: bool) -> None:
+        """How one fit's values follow from the scaled ones: value = scaled * scale + centre, (n_genes,) each.
 
-    def digammas(self) -> Tensor:
-        """Its derivative by theta, (n_fits, n_genes)."""
-        return self._by_gene(torch.digamma(self.theta) - torch.digamma(self.count + self.theta))
+        ``sees``: the value is then whether that is above 0.
+        """
+        self.centre[fit], self.scale[fit], self.sees[fit] = centre, scale, sees
 
-    def _by_gene(self, values: Tensor) -> Tensor:
-        sums = values.new_zeros(self.shape)
-        return sums.index_put_((self.places[0], self.places[2]), values, accumulate=True)
+    def target(self, batch: Batch) -> Tensor:
+        values = with_fits(batch.x) * self.scale[:, None] + self.centre[:, None]
+        return torch.where(self.sees[:, None, None], (values > _SEEN).float(), values.clamp(0, 1))
+
+    def terms(self, predictor: Tensor, target: Tensor, genes: slice) -> tuple[Tensor, Tensor, Tensor | None]:
+        n_cells = predictor.shape[1]
+        value = -self.log_prob(predictor, target).sum((1, 2)) / n_cells
+        return value, predictor.sigmoid_().sub_(target).div_(n_cells), None
+
+    def log_prob(self, predictor: Tensor, target: Tensor) -> Tensor:
+        return target * predictor - nn.functional.softplus(predictor)
+
+    def mean(self, predictor: Tensor) -> Tensor:
+        return predictor.sigmoid()
+
+    def prior_loss(self) -> Tensor:
+        return self.parameter.detach().new_zeros(len(self.parameter))
+
+    def after_step(self) -> None:
+        """Nothing is learned."""
 
 
 class _ElementwiseLoss(torch.autograd.Function):

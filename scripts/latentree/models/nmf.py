@@ -47,7 +47,7 @@ class NMFModel(FactorModel):
         note = f"NMF did not converge in {self.settings.max_iter} iterations; raise max_iter or tol"
         return FitReport(converged=converged, notes=() if converged else (note,))
 
-    def encode(self, scaled: np.ndarray) -> np.ndarray:
+    def encode(self, scaled: np.ndarray, covariates: np.ndarray | None = None) -> np.ndarray:
         """Non-negative least squares of each cell on the programs, by coordinate descent.
 
         Scikit-learn's own transform stops by the sum over all cells that come together, so a cell's
@@ -66,7 +66,7 @@ class NMFModel(FactorModel):
                 break
         return solved.T.astype(np.float32)
 
-    def decode(self, latents: np.ndarray) -> np.ndarray:
+    def decode(self, latents: np.ndarray, covariates: np.ndarray | None = None) -> np.ndarray:
         return latents @ self._programs
 
     def loadings(self) -> np.ndarray:

@@ -27,10 +27,10 @@ class PCAModel(FactorModel):
         self._axes, _ = principal_axes(self.scaling.apply_uncentred(data.x[data.train]), self.n_factors, seed)
         return FitReport()
 
-    def encode(self, scaled: np.ndarray) -> np.ndarray:
+    def encode(self, scaled: np.ndarray, covariates: np.ndarray | None = None) -> np.ndarray:
         return scaled @ self._axes.T
 
-    def decode(self, latents: np.ndarray) -> np.ndarray:
+    def decode(self, latents: np.ndarray, covariates: np.ndarray | None = None) -> np.ndarray:
         return latents @ self._axes
 
     def loadings(self) -> np.ndarray:

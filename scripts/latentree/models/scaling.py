@@ -12,6 +12,7 @@ from scipy import sparse
 from sklearn.utils.sparsefuncs import mean_variance_axis
 
 from latentree.errors import InputError
+from latentree.models.gene_groups import GeneGroups
 
 Matrix: TypeAlias = sparse.csr_matrix | np.ndarray
 """(n_cells, n_genes) float32 on the scale of an atlas's X, modelled genes only."""
@@ -50,12 +51,22 @@ class TrainingData:
         (n_validation,) int64 rows that decide when to stop; may be empty.
     counts
         The counts behind x, where x is log1p of counts per 10k and they are known.
+    covariates
+        (n_cells, n_batches) float32, 1 in the column of each cell's batch, else 0; None: no batches.
+    groups
+        The gene set that each gene counts to, for models of groups of genes.
     """
 
     x: Matrix
     train: np.ndarray
     validation: np.ndarray
     counts: Counts | None = None
+    covariates: np.ndarray | None = None
+    groups: GeneGroups | None = None
+
+    def covariates_of(self, rows: np.ndarray | slice) -> np.ndarray | None:
+        """Batches of some cells, (n_rows, n_batches)."""
+        return None if self.covariates is None else self.covariates[rows]
 
     def spread(self, n_cells: int) -> np.ndarray:
         """At most ``n_cells`` training rows, evenly spaced: atlases often come sorted by type."""
@@ -173,6 +184,11 @@ class InputScaling:
         return cls(input, state["scaling.centre"], state["scaling.scale"], state["scaling.sd"])
 
 
+def stored_values(x: Matrix) -> np.ndarray:
+    """The values that are kept: all of a dense matrix, those that are stored of a sparse one."""
+    return x if isinstance(x, np.ndarray) else x.data
+
+
 def row_chunks(n_rows: int, n_columns: int) -> Iterator[slice]:
     """Slices over rows such that a dense chunk holds at most ``CHUNK_VALUES`` values."""
     size = max(1, CHUNK_VALUES // max(1, n_columns))
@@ -184,7 +200,7 @@ def _values(x: Matrix, input: Literal["log", "sqrt"]) -> Matrix:
     """x as float32, or its square-rooted counts; sparse stays sparse because 0 stays 0."""
     if input == "log":
         return x.astype(np.float32, copy=False)
-    stored = x if isinstance(x, np.ndarray) else x.data
+    stored = stored_values(x)
     n_negative = int((stored < 0).sum())
     if n_negative:
         raise InputError(

@@ -22,13 +22,15 @@ from latentree.batches import Batch, Batches, StackedBatches
 from latentree.models.base import FitReport, RunOptions, require_factors
 from latentree.models.curve_gain import curve_gain
 from latentree.models.identifiability import Diagnostics, diagnose
-from latentree.models.likelihoods import GaussianLikelihood, NegativeBinomialLikelihood
+from latentree.models.likelihoods import GaussianLikelihood
+from latentree.models.nb_likelihood import PER_LIBRARY, NegativeBinomialLikelihood
 from latentree.models.nb_start import REGRESSION_CELLS, negative_binomial_start
-from latentree.models.scaling import InputScaling, TrainingData, row_chunks
+from latentree.models.scaling import InputScaling, TrainingData, row_chunks, stored_values
 from latentree.models.sparse_vae_module import Sizes, SparseVAEModule
 from latentree.models.sparse_vae_rules import resolve, with_start
 from latentree.models.starts import CONSTANT, Start
 from latentree.models.torch_model import TorchFactorModel
+from latentree.models.vae_likelihood import line_through
 from latentree.seeds import derive_seed
 from latentree.sparse_vae_settings import SparseVAESettings
 from latentree.training import TorchModule, train
@@ -39,8 +41,6 @@ _EFFECT_CELLS = 1024
 _LARGEST_STACK = 25
 # training cells at most through which a start's curves are drawn
 _CURVE_CELLS = 2000
-# library that mean counts are told for, as in log1p of counts per 10k
-_PER_LIBRARY = 1e4
 
 
 class SparseVAEModel(TorchFactorModel):
@@ -81,8 +81,7 @@ class SparseVAEModel(TorchFactorModel):
                 scores[chunk] = self.scaling.apply(data.x[rows[chunk]]) @ start.scores
             start, theta = negative_binomial_start(start, data, scores, rows)
             assert data.counts is not None
-            stored = data.counts.values
-            largest = (stored if isinstance(stored, np.ndarray) else stored.data).max(initial=0)
+            largest = stored_values(data.counts.values).max(initial=0)
             likelihood.start(fit, torch.from_numpy(theta), float(largest))
         elif isinstance(likelihood, GaussianLikelihood):
             sd = self.scaling.scaled_sd.astype(np.float64)
@@ -139,8 +138,8 @@ class SparseVAEModel(TorchFactorModel):
 
     # -- from latents to x
 
-    def decode(self, latents: np.ndarray) -> np.ndarray:
-        predictor = super().decode(latents)
+    def decode(self, latents: np.ndarray, covariates: np.ndarray | None = None) -> np.ndarray:
+        predictor = super().decode(latents, covariates)
         if self.settings.likelihood == "nb":
             return predictor
         return predictor * self._unit()
@@ -151,32 +150,27 @@ class SparseVAEModel(TorchFactorModel):
         assert isinstance(likelihood, GaussianLikelihood)
         return likelihood.unit[0].cpu().numpy()
 
-    def reconstruct(self, latents: np.ndarray) -> np.ndarray:
+    def reconstruct(self, latents: np.ndarray, covariates: np.ndarray | None = None) -> np.ndarray:
         """Means (n_cells, n_genes) float32 on the scale of x.
 
         The mean of a logarithm is not the logarithm of a mean: with the negative binomial likelihood a
         gene's x is a line in log1p of its mean count per 10k, drawn through the training cells.
         """
         if self.settings.likelihood != "nb":
-            return super().reconstruct(latents)
+            return super().reconstruct(latents, covariates)
         level, slope = self.module.line[0].cpu().numpy()
-        return (level + slope * self._log_mean(latents)).astype(np.float32, copy=False)
+        return (level + slope * self._log_mean(latents, covariates)).astype(np.float32, copy=False)
 
-    def _log_mean(self, latents: np.ndarray) -> np.ndarray:
+    def _log_mean(self, latents: np.ndarray, covariates: np.ndarray | None) -> np.ndarray:
         """log1p of the mean counts per 10k, (n_cells, n_genes)."""
-        rates = np.exp(np.minimum(self.decode(np.asarray(latents, dtype=np.float32)), 0))
-        return np.log1p(_PER_LIBRARY * rates)
+        rates = np.exp(np.minimum(self.decode(np.asarray(latents, dtype=np.float32), covariates), 0))
+        return np.log1p(PER_LIBRARY * rates)
 
     def _draw_line(self, data: TrainingData) -> None:
         """Least squares of each gene's x on its log mean, over training cells."""
         rows = data.spread(_EFFECT_CELLS)
-        cells = data.x[rows]
-        x = cells if isinstance(cells, np.ndarray) else cells.toarray()
-        fitted = self._log_mean(self.transform(cells)).astype(np.float64)
-        centred = fitted - fitted.mean(0)
-        squares = (centred**2).sum(0)
-        slope = np.where(squares > 1e-9, (centred * x).sum(0) / np.maximum(squares, 1e-9), 0)
-        line = np.stack([x.mean(0) - slope * fitted.mean(0), slope]).astype(np.float32)
+        cells, known = data.x[rows], data.covariates_of(rows)
+        line = line_through(self._log_mean(self.transform(cells, known), known), cells)
         self.module.line[0] = torch.from_numpy(line).to(self.module.line.device)
 
 

@@ -16,12 +16,8 @@ from latentree.batches import Batch
 from latentree.models.decoders import AdditiveDecoder, Decoder, LinearDecoder, SharedMLPDecoder
 from latentree.models.encoders import ScoreEncoder
 from latentree.models.layers import noise
-from latentree.models.likelihoods import (
-    GaussianLikelihood,
-    Likelihood,
-    NegativeBinomialLikelihood,
-    with_fits,
-)
+from latentree.models.likelihoods import GaussianLikelihood, Likelihood, with_fits
+from latentree.models.nb_likelihood import NegativeBinomialLikelihood
 from latentree.models.prior import FactorPrior
 from latentree.models.spike_slab import (
     PenaltySchedule,
@@ -151,11 +147,11 @@ class SparseVAEModule(TorchModule):
             "kl": self.prior.divergence(mean, log_variance),
         }
 
-    def encode_mean(self, x: Tensor) -> Tensor:
+    def encode_mean(self, x: Tensor, covariates: Tensor | None = None) -> Tensor:
         """Of one fit's cells (n_cells, n_genes)."""
         return self._posterior_of(Batch(x, features=self.cell_features(x)))[0][0]
 
-    def decode_mean(self, z: Tensor) -> Tensor:
+    def decode_mean(self, z: Tensor, covariates: Tensor | None = None) -> Tensor:
         """The predictor of one fit's cells, (n_cells, n_genes); with nb for a library of 1."""
         return self.decoder.predictor(with_fits(z), self.weights)[0]
 

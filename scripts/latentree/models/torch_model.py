@@ -20,9 +20,15 @@ class TorchFactorModel(FactorModel):
 
     module: TorchModule
 
+    def see(self, data: TrainingData) -> None:
+        """Note what of the cells the module's shapes depend on, and decide what settings leave open."""
+
+    def see_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Note the same of a saved fit."""
+
     @abstractmethod
     def make_module(self, n_genes: int, generator: torch.Generator) -> TorchModule:
-        """The module at its random start; all shapes follow from settings, n_factors and n_genes."""
+        """The module at its random start; shapes follow from settings, sizes and what was seen."""
 
     def start(self, module: TorchModule, data: TrainingData, generator: torch.Generator) -> None:
         """Set what the start takes from the training cells; ``self.scaling`` is there already."""
@@ -33,6 +39,7 @@ class TorchFactorModel(FactorModel):
     def fit(self, data: TrainingData, seed: int, options: RunOptions) -> FitReport:
         n_genes = data.x.shape[1]
         require_factors(self.n_factors, {"modelled genes": n_genes})
+        self.see(data)
         self.scaling = InputScaling.fit(data, self.settings.input, self.settings.gene_scaling)
         generator = torch.Generator().manual_seed(derive_seed(seed, "start"))
         self.module = self.make_module(n_genes, generator)
@@ -44,12 +51,14 @@ class TorchFactorModel(FactorModel):
         return report
 
     @torch.no_grad()
-    def encode(self, scaled: np.ndarray) -> np.ndarray:
-        return self.module.encode_mean(self._tensor(scaled)).cpu().numpy()
+    def encode(self, scaled: np.ndarray, covariates: np.ndarray | None = None) -> np.ndarray:
+        known = None if covariates is None else self._tensor(covariates)
+        return self.module.encode_mean(self._tensor(scaled), known).cpu().numpy()
 
     @torch.no_grad()
-    def decode(self, latents: np.ndarray) -> np.ndarray:
-        return self.module.decode_mean(self._tensor(latents)).cpu().numpy()
+    def decode(self, latents: np.ndarray, covariates: np.ndarray | None = None) -> np.ndarray:
+        known = None if covariates is None else self._tensor(covariates)
+        return self.module.decode_mean(self._tensor(latents), known).cpu().numpy()
 
     def state(self) -> dict[str, np.ndarray]:
         tensors = self.module.state_dict()
@@ -62,6 +71,7 @@ class TorchFactorModel(FactorModel):
     ) -> Self:
         model = cls(settings, n_factors)
         model.scaling = InputScaling.from_state(settings.input, state)
+        model.see_state(state)
         model.module = model.make_module(model.scaling.n_genes, torch.Generator().manual_seed(0))
         model.module.load_state_dict(
             {

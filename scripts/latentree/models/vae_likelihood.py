@@ -1,0 +1,118 @@
+"""Which likelihood a VAE has, and where it starts."""
+
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from latentree.errors import InputError
+from latentree.model_settings import VAESettings
+from latentree.models.likelihoods import (
+    BernoulliLikelihood,
+    GaussianLikelihood,
+    LaplaceLikelihood,
+    Likelihood,
+)
+from latentree.models.nb_likelihood import NegativeBinomialLikelihood
+from latentree.models.scaling import InputScaling, Matrix, TrainingData, column_moments, stored_values
+
+_KINDS: dict[str, type[Likelihood]] = {
+    "gaussian": GaussianLikelihood,
+    "laplace": LaplaceLikelihood,
+    "bernoulli": BernoulliLikelihood,
+    "nb": NegativeBinomialLikelihood,
+}
+S = TypeVar("S", bound=VAESettings)
+
+
+def make_likelihood(name: str, n_genes: int) -> Likelihood:
+    """Of one fit."""
+    return _KINDS[name](1, n_genes)
+
+
+def resolve_likelihood(settings: S, data: TrainingData) -> S:
+    """Settings whose likelihood is not "auto".
+
+    Raises
+    ------
+    InputError
+        The values do not suit the likelihood.
+    """
+    if settings.likelihood == "auto":
+        return settings.model_copy(update={"likelihood": "gaussian" if data.counts is None else "nb"})
+    if settings.likelihood == "nb" and data.counts is None:
+        raise InputError(
+            "likelihood: nb",
+            "there are no counts behind these values",
+            "Read the atlas with read_atlas from a file that holds counts, or use likelihood: gaussian",
+        )
+    least = stored_values(data.x).min(initial=0)
+    if settings.likelihood == "bernoulli" and least < 0:
+        raise InputError(
+            "likelihood: bernoulli",
+            f"values are negative (lowest {least:g}), so they say neither yes or no nor how much",
+            "Give values in [0, 1] or expression values, or use likelihood: gaussian",
+        )
+    return settings
+
+
+def start_likelihood(likelihood: Likelihood, scaling: InputScaling, data: TrainingData) -> np.ndarray | None:
+    """Set a likelihood's parameters from the training cells.
+
+    Returns
+    -------
+    (n_genes,) float32 predictors of an average cell, where 0 is far from one; else None.
+    """
+    sd = torch.from_numpy(scaling.scaled_sd)
+    if isinstance(likelihood, GaussianLikelihood):
+        likelihood.start(0, sd, torch.ones_like(sd), len(data.train))
+    elif isinstance(likelihood, LaplaceLikelihood):
+        likelihood.start(0, sd)
+    elif isinstance(likelihood, BernoulliLikelihood):
+        sees = bool(stored_values(data.x).max(initial=0) > 1)
+        centre, scale = torch.from_numpy(scaling.centre), torch.from_numpy(scaling.scale)
+        likelihood.start(0, centre, scale, sees)
+        share = _share_seen(data) if sees else column_moments(data.x, data.train)[0]
+        share = np.clip(share, 1e-3, 1 - 1e-3)
+        return np.log(share / (1 - share)).astype(np.float32)
+    elif isinstance(likelihood, NegativeBinomialLikelihood):
+        return _start_counts(likelihood, data)
+    return None
+
+
+def _share_seen(data: TrainingData) -> np.ndarray:
+    """(n_genes,) share of the training cells in which each gene is above 0."""
+    seen = data.x[data.train] > 0
+    return np.asarray(seen.mean(axis=0), dtype=np.float64).ravel()
+
+
+def _start_counts(likelihood: NegativeBinomialLikelihood, data: TrainingData) -> np.ndarray:
+    """Dispersions by the moments of all training cells together, and the genes' mean rates."""
+    assert data.counts is not None
+    library = data.counts.library[data.train]
+    mean, variance = column_moments(data.counts.values, data.train)
+    rate = (mean * len(library) + 0.5) / library.sum()
+    # a gene's variance from libraries alone is no dispersion
+    expected_squares = rate**2 * float(np.mean(library**2))
+    excess = variance - mean - rate**2 * float(np.var(library))
+    theta = np.where(excess > 0, expected_squares / np.maximum(excess, 1e-12), np.inf)
+    largest = float(stored_values(data.counts.values).max(initial=0))
+    likelihood.start(0, torch.from_numpy(np.minimum(theta, 1e3)).float(), largest)
+    return np.log(rate).astype(np.float32)
+
+
+def line_through(fitted: np.ndarray, cells: Matrix) -> np.ndarray:
+    """Least squares of each gene's x on what was fitted: level and slope, (2, n_genes) float32.
+
+    Parameters
+    ----------
+    fitted
+        (n_cells, n_genes) means of a likelihood that is not of x.
+    cells
+        x of the same cells.
+    """
+    x = cells if isinstance(cells, np.ndarray) else cells.toarray()
+    centred = fitted.astype(np.float64) - fitted.mean(0, dtype=np.float64)
+    squares = (centred**2).sum(0)
+    slope = np.where(squares > 1e-9, (centred * x).sum(0) / np.maximum(squares, 1e-9), 0)
+    return np.stack([x.mean(0) - slope * fitted.mean(0), slope]).astype(np.float32)
