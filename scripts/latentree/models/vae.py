@@ -113,6 +113,14 @@ class VAEModule(TorchModule):
         """y ~ q, (n_cells, n_factors)."""
         return q.mean + (0.5 * q.log_var).exp() * noise(tuple(q.mean.shape), generator, q.mean.device)
 
+    def exact_sample(self, q: Posterior, generator: torch.Generator) -> Tensor:
+        """y ~ q for importance weights, where :meth:`sample` only comes near it for the gradients' sake."""
+        return self.sample(q, generator)
+
+    def centre(self, q: Posterior) -> Tensor:
+        """E[y] under q, (n_cells, n_factors)."""
+        return q.mean
+
     def transform(self, y: Tensor) -> Tensor:
         """What the decoder sees of y, and what stands for the cell."""
         return y
@@ -127,11 +135,15 @@ class VAEModule(TorchModule):
 
     def represent(self, q: Posterior) -> Tensor:
         """The latents that stand for the cells, (n_cells, n_factors)."""
-        return self.transform(q.mean)
+        return self.transform(self.centre(q))
 
     def log_prior(self, y: Tensor) -> Tensor:
         """log p(y) of each cell, (n_cells,)."""
         return normal_log_density(y, torch.zeros_like(y), torch.zeros_like(y))
+
+    def log_posterior(self, q: Posterior, y: Tensor) -> Tensor:
+        """log q(y | x) of each cell, (n_cells,)."""
+        return normal_log_density(y, q.mean, q.log_var)
 
     def prior_sample(self, n_cells: int, generator: torch.Generator) -> Tensor:
         """y ~ p, (n_cells, n_factors)."""
@@ -162,19 +174,20 @@ class VAEModule(TorchModule):
         q = self.posterior(batch.x, batch.covariates)
         # relatives' penalties may draw from the prior: the same draws in every epoch
         generator = torch.Generator().manual_seed(0)
+        y = self.centre(q)
         return {
-            "reconstruction": self._misfit(batch, q.mean),
-            "kl": self.beta * self.divergence(q, q.mean).mean(),
-            **self.penalties(q, q.mean, generator),
+            "reconstruction": self._misfit(batch, y),
+            "kl": self.beta * self.divergence(q, y).mean(),
+            **self.penalties(q, y, generator),
         }
 
     def log_weights(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """log p(x | y) + log p(y) - log q(y | x) at one sample of each cell, (n_cells,)."""
         self.progress = 1.0
         q = self.posterior(batch.x, batch.covariates)
-        y = self.sample(q, generator)
+        y = self.exact_sample(q, generator)
         density = self.likelihood.log_prob(self._predictor(batch, y), self.likelihood.target(batch))
-        return density[0].sum(1) + self.log_prior(y) - normal_log_density(y, q.mean, q.log_var)
+        return density[0].sum(1) + self.log_prior(y) - self.log_posterior(q, y)
 
     def _misfit(self, batch: Batch, y: Tensor) -> Tensor:
         return self.likelihood.loss(self._predictor(batch, y), self.likelihood.target(batch))[0]
