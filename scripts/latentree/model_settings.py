@@ -60,6 +60,16 @@ class BetaVAESettings(VAESettings):
 class VSCSettings(VAESettings):
     """Variational sparse coding (Tonolini, Jensen, Murray-Smith 2020)."""
 
+    alpha: float = Field(
+        0.2, gt=0, lt=1, description="prior share of factors that are on in a cell; times n_factors above 1"
+    )
+    pseudo_inputs: int = Field(
+        0, ge=0, description="learned cells whose posteriors are the prior; 0: N(0, 1) in a share alpha"
+    )
+    slab_warmup: float = Field(
+        0.2, ge=0, le=1, description="share of the epochs in whose beginning only the gates tell cells apart"
+    )
+
 
 class OIVAESettings(VAESettings):
     """Output-interpretable VAE (Ainsworth et al. 2018): gene sets as groups."""

@@ -40,6 +40,10 @@ def model_class(name: str) -> "type[FactorModel]":
         from latentree.models.beta_vae import BetaVAEModel
 
         return BetaVAEModel
+    if name == "vsc":
+        from latentree.models.vsc import VSCModel
+
+        return VSCModel
     if name == "sparse_vae":
         from latentree.models.sparse_vae import SparseVAEModel
 

@@ -329,9 +329,12 @@ class VAEModel(TorchFactorModel):
 
     def _latents_of(self, data: TrainingData, rows: np.ndarray) -> np.ndarray:
         """(n_rows, n_factors), by chunks, because a copy of all rows of a large atlas is large."""
-        chunks = row_chunks(len(rows), data.x.shape[1])
-        parts = [rows[chunk] for chunk in chunks]
+        parts = self._row_parts(data, rows)
         return np.concatenate([self.transform(data.x[part], data.covariates_of(part)) for part in parts])
+
+    def _row_parts(self, data: TrainingData, rows: np.ndarray) -> list[np.ndarray]:
+        """These rows, so many at a time as may be dense."""
+        return [rows[chunk] for chunk in row_chunks(len(rows), data.x.shape[1])]
 
     def _needs_line(self) -> bool:
         """Whether x is on another scale than the likelihood's mean."""
