@@ -43,6 +43,17 @@ def test_kl_to_aggregate_is_a_plain_loop() -> None:
     torch.testing.assert_close(ours, torch.stack(terms).mean())
 
 
+def test_kl_to_aggregate_is_exact_for_narrow_posteriors() -> None:
+    """Precisions of 3 million: single precision would be off by whole nats."""
+    prior = IsotropicPrior(2)
+    mean, log_var = torch.randn(30, 2, generator=_generator(1)), torch.full((30, 2), -15.0)
+    z = prior.sample(30, _generator(3)).double()
+    by_cell = torch.distributions.Normal(mean.double(), math.exp(-7.5)).log_prob(z[:, None]).sum(dim=2)
+    expected = (prior.log_density(z) - by_cell.logsumexp(dim=1) + math.log(30)).mean()
+    ours = kl_to_aggregate(prior, mean, log_var, _generator(3))
+    assert float(ours) == pytest.approx(float(expected), rel=1e-6)
+
+
 def test_kl_to_aggregate_leaves_a_learned_prior_alone() -> None:
     prior = ClusterPrior(cluster_means(4, 2), 0.03, learned=True)
     mean = torch.zeros(8, 2, requires_grad=True)

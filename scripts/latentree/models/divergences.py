@@ -48,10 +48,14 @@ def kl_to_aggregate(
     with torch.no_grad():
         z = prior.sample(n_draws or n_cells, generator).to(mean.device)
         log_p = prior.log_density(z)
-    # not by matrix products, which round away the distance to a narrow posterior
-    standardised = (z[:, None] - mean) * (-0.5 * log_var).exp()
-    log_q = -0.5 * standardised.square().sum(dim=2) - 0.5 * (log_var + math.log(2 * math.pi)).sum(dim=1)
-    return (log_p - log_q.logsumexp(dim=1) + math.log(n_cells)).mean()
+    # a product of matrices instead of all differences, which takes a quarter of the time; in single precision
+    # it would round away the distance to a narrow posterior
+    z, mean, log_var = z.double(), mean.double(), log_var.double()
+    precision = (-log_var).exp()
+    constants = -0.5 * (mean.square() * precision + log_var + math.log(2 * math.pi)).sum(dim=1)
+    of_draws, of_cells = torch.cat([-0.5 * z.square(), z], 1), torch.cat([precision, mean * precision], 1)
+    log_q = torch.addmm(constants, of_draws, of_cells.T)
+    return (log_p - log_q.logsumexp(dim=1) + math.log(n_cells)).mean().to(log_p.dtype)
 
 
 def marginal_mmd(x: Tensor, y: Tensor) -> Tensor:
