@@ -121,6 +121,38 @@ class DDVAESettings(VAESettings):
 class IntelVAESettings(VAESettings):
     """InteL-VAE (Miao et al. 2022): a mapping between normal and final latents."""
 
+    mapping: Literal["sparse", "clusters", "circle", "two_holes", "hierarchy", "identity"] = Field(
+        "sparse",
+        description="what bends the prior: sparse gates the latents of each cell, clusters cuts them into"
+        " sectors, circle and two_holes bend the first two, hierarchy builds blocks on blocks",
+    )
+    beta: float = Field(1.0, ge=0, description="weight of KL")
+    gamma: float = Field(30.0, ge=0, description="sparse: weight of the entropies that close gates")
+    gamma_ramp: float = Field(
+        0.3, ge=0, le=1, description="sparse: share of the epochs over which gamma is switched on"
+    )
+    penalise: Literal["gates", "codes"] = Field(
+        "gates", description="sparse: what the entropies are of, the paper's text (gates) or its code (codes)"
+    )
+    n_clusters: int = Field(
+        7, ge=2, description="clusters: their number; above 8 they share several planes of sectors"
+    )
+    learn_proportions: bool = Field(
+        True, description="clusters: whether their shares of the prior are learned or equal"
+    )
+    blocks: tuple[int, ...] | None = Field(
+        None, min_length=1, description="hierarchy: sizes of the blocks; null: three growing ones"
+    )
+    block_slope: float = Field(
+        0.0, ge=0, lt=1, description="hierarchy: slope of the blocks' units below 0; 0: ReLU as in the paper"
+    )
+
+    @model_validator(mode="after")
+    def _blocks_hold_latents(self) -> "IntelVAESettings":
+        if self.blocks is not None and min(self.blocks) < 1:
+            raise ValueError("blocks are sizes of 1 at least")
+        return self
+
 
 MODEL_SETTINGS: dict[str, type[FactorModelSettings]] = {
     "sparse_vae": SparseVAESettings,

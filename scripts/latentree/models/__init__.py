@@ -44,6 +44,10 @@ def model_class(name: str) -> "type[FactorModel]":
         from latentree.models.vsc import VSCModel
 
         return VSCModel
+    if name == "intel_vae":
+        from latentree.models.intel_vae import IntelVAEModel
+
+        return IntelVAEModel
     if name == "sparse_vae":
         from latentree.models.sparse_vae import SparseVAEModel
 

@@ -27,6 +27,9 @@ class Mapping(nn.Module):
     has_penalty: bool = False
     """Whether :meth:`penalty` says anything."""
 
+    about_zero: bool = False
+    """Whether codes are told apart by their direction from 0, around which the encoder must start."""
+
     steep: bool = False
     """Whether slopes are so large somewhere that gradients must be clipped."""
 
@@ -50,6 +53,7 @@ class Circle(Mapping):
     """
 
     least_factors = 2
+    about_zero = True
 
     def forward(self, y: Tensor) -> Tensor:
         return torch.cat([_on_circle(y[:, :2]), y[:, 2:]], dim=1)
@@ -63,6 +67,7 @@ class TwoHoles(Mapping):
     """
 
     least_factors = 2
+    about_zero = True
 
     def forward(self, y: Tensor) -> Tensor:
         first, second = _on_circle(y[:, :2]).split(1, dim=1)

@@ -48,6 +48,7 @@ class Sectors(Mapping):
         2 pi softmax(u)_i, and so the share softmax(u)_i of the prior. They start equal.
     """
 
+    about_zero = True
     steep = True
 
     def __init__(self, n_clusters: int, learn_proportions: bool) -> None:
