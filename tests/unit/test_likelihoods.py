@@ -2,16 +2,24 @@
 
 import math
 
+import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.distributions import NegativeBinomial, Normal
+from torch.distributions import Bernoulli, Laplace, NegativeBinomial, Normal
 
 from latentree.batches import Batch
-from latentree.models.likelihoods import GaussianLikelihood, Likelihood, with_fits
+from latentree.models.likelihoods import (
+    BernoulliLikelihood,
+    GaussianLikelihood,
+    LaplaceLikelihood,
+    Likelihood,
+    with_fits,
+)
 from latentree.models.nb_likelihood import NegativeBinomialLikelihood
 
 N_FITS, N_CELLS, N_GENES = 2, 9, 5
@@ -21,14 +29,26 @@ def _generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def _gaussian() -> tuple[GaussianLikelihood, Tensor, Tensor]:
+def _gaussian(
+    kind: type[Likelihood] = GaussianLikelihood,
+) -> tuple[Likelihood, Tensor, Tensor]:
     """A likelihood, predictors and values, in float64."""
-    likelihood = GaussianLikelihood(N_FITS, N_GENES).double()
+    likelihood = kind(N_FITS, N_GENES).double()
     generator = _generator()
     with torch.no_grad():
         likelihood.parameter.normal_(generator=generator)
     predictor = torch.randn(N_FITS, N_CELLS, N_GENES, generator=generator, dtype=torch.float64)
     return likelihood, predictor, torch.randn(predictor.shape, generator=generator, dtype=torch.float64)
+
+
+def _laplace() -> tuple[Likelihood, Tensor, Tensor]:
+    return _gaussian(LaplaceLikelihood)
+
+
+def _bernoulli() -> tuple[Likelihood, Tensor, Tensor]:
+    """Likewise; values 0, 1 and between."""
+    likelihood, predictor, values = _gaussian(BernoulliLikelihood)
+    return likelihood, 3 * predictor, values.clamp(0, 1)
 
 
 def _counts() -> tuple[NegativeBinomialLikelihood, Tensor, Tensor]:
@@ -45,32 +65,45 @@ def _counts() -> tuple[NegativeBinomialLikelihood, Tensor, Tensor]:
     return likelihood, predictor, counts
 
 
+def _torchs_log_prob(likelihood: Likelihood, predictor: Tensor, target: Tensor, parameter: Tensor) -> Tensor:
+    width = parameter.exp()[:, None]
+    if isinstance(likelihood, GaussianLikelihood):
+        return Normal(predictor, width).log_prob(target)
+    if isinstance(likelihood, LaplaceLikelihood):
+        return Laplace(predictor, width).log_prob(target)
+    if isinstance(likelihood, BernoulliLikelihood):
+        return Bernoulli(logits=predictor, validate_args=False).log_prob(target)
+    # torch counts successes of this probability until `total_count` failures
+    return NegativeBinomial(width, logits=predictor - parameter[:, None]).log_prob(target)
+
+
 def _density(likelihood: Likelihood, predictor: Tensor, target: Tensor, parameter: Tensor) -> Tensor:
     """torch's own: sum over genes, mean over cells."""
-    if isinstance(likelihood, GaussianLikelihood):
-        log_prob = Normal(predictor, parameter.exp()[:, None]).log_prob(target)
-    else:
-        # torch counts successes of this probability until `total_count` failures
-        odds = predictor - parameter[:, None]
-        log_prob = NegativeBinomial(parameter.exp()[:, None], logits=odds).log_prob(target)
-    return -log_prob.sum(2).mean(1)
+    return -_torchs_log_prob(likelihood, predictor, target, parameter).sum(2).mean(1)
 
 
-@pytest.mark.parametrize("make", [_gaussian, _counts])
+ALL = [_gaussian, _laplace, _bernoulli, _counts]
+
+
+@pytest.mark.parametrize("make", ALL)
 @pytest.mark.parametrize("genes", [slice(None), slice(1, 4)])
 def test_value_and_derivatives_are_those_of_torchs_density(make, genes):
     likelihood, predictor, target = make()
     predictor, target = predictor[:, :, genes].requires_grad_(), target[:, :, genes]
     parameter = likelihood.parameter.detach()[:, genes].clone().requires_grad_()
     expected = _density(likelihood, predictor, target, parameter)
-    of_predictor, of_parameter = torch.autograd.grad(expected.sum(), [predictor, parameter])
+    of_predictor, of_parameter = torch.autograd.grad(
+        expected.sum(), [predictor, parameter], allow_unused=True
+    )
     value, in_predictor, in_parameter = likelihood.terms(predictor.detach().clone(), target.clone(), genes)
     torch.testing.assert_close(value, expected, rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(in_predictor, of_predictor, rtol=1e-6, atol=1e-9)
-    torch.testing.assert_close(in_parameter, of_parameter, rtol=1e-6, atol=1e-9)
+    assert (in_parameter is None) == (of_parameter is None) == (make is _bernoulli)
+    if in_parameter is not None:
+        torch.testing.assert_close(in_parameter, of_parameter, rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("make", [_gaussian, _counts])
+@pytest.mark.parametrize("make", ALL)
 def test_loss_has_gradients_and_leaves_its_arguments_alone(make):
     likelihood, predictor, target = make()
     before = predictor.clone(), target.clone()
@@ -78,13 +111,63 @@ def test_loss_has_gradients_and_leaves_its_arguments_alone(make):
     parameter = likelihood.parameter.detach().clone().requires_grad_()
     weights = torch.tensor([2.0, -1.0], dtype=torch.float64)
     found = torch.autograd.grad(
-        (likelihood.loss(predictor, target) * weights).sum(), [predictor, likelihood.parameter]
+        (likelihood.loss(predictor, target) * weights).sum(),
+        [predictor, likelihood.parameter],
+        allow_unused=True,
     )
     loss = (_density(likelihood, predictor, target, parameter) * weights).sum()
-    for ours, theirs in zip(found, torch.autograd.grad(loss, [predictor, parameter]), strict=True):
+    expected = torch.autograd.grad(loss, [predictor, parameter], allow_unused=True)
+    for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-9)
     assert torch.equal(predictor.detach(), before[0])
     assert torch.equal(target, before[1])
+
+
+@pytest.mark.parametrize("make", ALL)
+def test_derivatives_are_those_of_finite_differences(make):
+    likelihood, predictor, target = make()
+    generator = _generator(1)
+    for values in (predictor, likelihood.parameter.detach()):
+        if make is _bernoulli and values is not predictor:
+            continue
+        direction = torch.randn(values.shape, generator=generator, dtype=torch.float64)
+        step = 1e-5
+        with torch.no_grad():
+            rise = 0.0
+            for sign in (1, -1):
+                values += sign * step * direction
+                rise = rise + sign * likelihood.terms(predictor.clone(), target, slice(None))[0]
+                values -= sign * step * direction
+        _, *slopes = likelihood.terms(predictor.clone(), target, slice(None))
+        slope = (slopes[0 if values is predictor else 1] * direction).flatten(1).sum(1)
+        torch.testing.assert_close(rise / (2 * step), slope, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", ALL)
+def test_log_densities_are_torchs_and_sum_to_minus_the_loss(make):
+    likelihood, predictor, target = make()
+    parameter = likelihood.parameter.detach()
+    found = likelihood.log_prob(predictor, target).detach()
+    assert found.shape == predictor.shape
+    torch.testing.assert_close(found, _torchs_log_prob(likelihood, predictor, target, parameter))
+    loss = likelihood.loss(predictor, target).detach()
+    torch.testing.assert_close(-found.sum(2).mean(1), loss, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("make", ALL)
+def test_log_densities_are_scipys(make):
+    likelihood, predictor, target = make()
+    width = likelihood.parameter.detach()[:, None].exp().expand_as(predictor).numpy()
+    at, value = predictor.numpy(), target.numpy()
+    if make is _bernoulli:
+        value = value.round()
+        expected = scipy.stats.bernoulli.logpmf(value, scipy.special.expit(at))
+    elif make is _counts:
+        expected = scipy.stats.nbinom.logpmf(value, width, width / (width + np.exp(at)))
+    else:
+        expected = {_gaussian: scipy.stats.norm, _laplace: scipy.stats.laplace}[make].logpdf(value, at, width)
+    found = likelihood.log_prob(predictor, torch.from_numpy(value)).detach().numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-8)
 
 
 @given(
@@ -135,8 +218,9 @@ def test_dispersions_are_learned_in_one_step_of_four_and_stay_in_their_range():
     assert likelihood.prior_loss().tolist() == [0, 0]
 
 
-def test_the_noise_levels_do_not_fall_to_nothing():
-    likelihood, _, _ = _gaussian()
+@pytest.mark.parametrize("make", [_gaussian, _laplace])
+def test_the_noise_levels_do_not_fall_to_nothing(make):
+    likelihood, _, _ = make()
     with torch.no_grad():
         likelihood.parameter.fill_(-50)
     likelihood.after_step()
@@ -174,3 +258,36 @@ def test_targets_are_the_values_in_their_units_and_the_counts_as_they_are():
     assert torch.equal(binomial.cell_offset(batch), log_library[None])
     stack = torch.rand(2, 4, 3)
     assert with_fits(stack) is stack
+
+
+def test_laplace_starts_at_the_genes_standard_deviations():
+    likelihood = LaplaceLikelihood(1, 3)
+    sd = torch.tensor([0.5, 2.0, 0.0])
+    likelihood.start(0, sd)
+    scales = likelihood.parameter.detach()[0].exp()
+    assert scipy.stats.laplace.std(scale=scales[:2].numpy()) == pytest.approx(sd[:2].numpy())
+    assert float(scales[2]) == pytest.approx(0.02)
+    assert likelihood.prior_loss().tolist() == [0]
+
+
+def test_bernoulli_sees_shares_or_whether_a_gene_is_there():
+    values = torch.tensor([[0.0, 1.0, 0.25], [0.5, 0.0, 1.0]])
+    centre, scale = torch.tensor([0.2, 0.5, 0.4]), torch.tensor([0.3, 1.0, 2.0])
+    batch = Batch((values - centre) / scale)
+    likelihood = BernoulliLikelihood(1, 3)
+    likelihood.start(0, centre, scale, sees=False)
+    torch.testing.assert_close(likelihood.target(batch)[0], values, atol=1e-6, rtol=0)
+    likelihood.start(0, centre, scale, sees=True)
+    assert likelihood.target(batch)[0].tolist() == [[0, 1, 1], [1, 0, 1]]
+    predictor = torch.tensor([-1e4, 0.0, 1e4])
+    assert likelihood.mean(predictor).tolist() == [0, 0.5, 1]
+    assert torch.isfinite(likelihood.loss(predictor.expand(1, 2, 3), likelihood.target(batch))).all()
+    assert likelihood.prior_loss().tolist() == [0]
+
+
+def test_a_count_is_read_back_as_log_counts_per_10k():
+    likelihood = NegativeBinomialLikelihood(1, 2)
+    rates = torch.tensor([[0.01, 3e-5]])
+    torch.testing.assert_close(likelihood.mean(rates.log()), torch.log1p(1e4 * rates))
+    # no gene is more than the whole library
+    assert float(likelihood.mean(torch.tensor([50.0]))) == pytest.approx(math.log1p(1e4))
