@@ -13,13 +13,12 @@ from typing import Any
 
 import anndata
 import numpy as np
-import pandas as pd
 from bench_tools import one_thread, parser, write
-from scipy.optimize import linear_sum_assignment
 
 from latentree import api
 from latentree.api import Fit
 from latentree.metrics import dci_disentanglement
+from latentree.reproduction.held_out import is_alive, reconstruction, rows_of, split_in_half, wrong_entries
 from latentree.synthetic import TRUTHS, SyntheticData, paper_data
 
 DEFAULT_RHOS, PAPER_RHOS = (0.0, 0.4, 0.8), (0.0, 0.2, 0.4, 0.6, 0.8)
@@ -30,7 +29,6 @@ PAPER = {"recipe": "paper", "hidden_decoder": 50, "hidden_encoder": 50, **PAPER_
 PAPER_VAE = {"hidden": 50, "learning_rate": 1e-2, "dropout": 0.0, "kl_warmup": 0.0, **PAPER_SCHEDULE}
 # of the settings tried, the ones with the lowest error on the paper's data
 BEST_VAE = {"learning_rate": 5e-3, "max_epochs": 200, "dropout": 0.0}
-HELD_OUT, VALIDATION = 0.5, 0.05
 
 # name in the tables, model, settings
 Contestant = tuple[str, str, Mapping[str, Any]]
@@ -92,7 +90,7 @@ def compared(
     rho: float,
 ) -> Iterator[dict[str, Any]]:
     """Rows of every contestant on every data set."""
-    cells = [as_anndata(one, seed) for seed, one in enumerate(sets)]
+    cells = [split_in_half(one, seed) for seed, one in enumerate(sets)]
     few = {"max_epochs": 3} if chosen.quick else {}
     for name, model, settings in contestants:
         given = {**settings, **few}
@@ -118,11 +116,10 @@ def compared(
 
 def judged(data: SyntheticData, cells: anndata.AnnData, done: Fit) -> dict[str, Any]:
     """Scores of one fit on the held-out cells."""
-    test = np.flatnonzero(cells.obs["split"] == "test")
+    test = rows_of(cells, "test")
     codes = done.latents[test]
-    # latents as the fit shows them are permuted and turned; the model decodes its own
-    means = done.model.reconstruct(done.model.transform(cells.X[test]))
-    alive = done.factors.uns["latentree"]["factors"]["alive"].to_numpy(dtype=bool)
+    means = reconstruction(done, cells.X[test])
+    alive = is_alive(done)
     return {
         "true_factors": data.mask.shape[1],
         "alive": int(alive.sum()),
@@ -134,35 +131,6 @@ def judged(data: SyntheticData, cells: anndata.AnnData, done: Fit) -> dict[str, 
         "collapsed": int(not (alive & (codes.std(0) > 1e-6)).any()),
         "cpu_seconds": done.summary["cpu_seconds"],
     }
-
-
-def wrong_entries(data: SyntheticData, codes: np.ndarray, support: np.ndarray, test: np.ndarray) -> int:
-    """Entries of the support (n_genes, n_codes) unlike the truth's, each true factor matched to one code by
-    |correlation|; codes without a partner should be empty."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        correlation = np.corrcoef(data.factors[test].T, codes.T)
-    n_true = data.mask.shape[1]
-    cross = np.abs(np.nan_to_num(correlation[:n_true, n_true:]))
-    true, code = linear_sum_assignment(cross, maximize=True)
-    wanted = np.zeros_like(support)
-    wanted[:, code] = data.mask[:, true]
-    return int((wanted != support).sum())
-
-
-def as_anndata(data: SyntheticData, seed: int) -> anndata.AnnData:
-    """Half of the cells held out, as in the paper's study; a tenth of the others for validation."""
-    n_cells = len(data.values)
-    sides = np.full(n_cells, "train", dtype=object)
-    order = np.random.default_rng(seed).permutation(n_cells)
-    n_test, n_validation = round(HELD_OUT * n_cells), round(VALIDATION * n_cells)
-    sides[order[:n_test]] = "test"
-    sides[order[n_test : n_test + n_validation]] = "validation"
-    obs = pd.DataFrame(
-        {"split": pd.Categorical(sides, categories=["train", "validation", "test"])},
-        index=[f"cell{i}" for i in range(n_cells)],
-    )
-    genes = pd.DataFrame(index=[f"x{j}" for j in range(data.values.shape[1])])
-    return anndata.AnnData(data.values, obs=obs, var=genes)
 
 
 def rng(chosen: argparse.Namespace, number: int) -> np.random.Generator:

@@ -10,6 +10,8 @@ from latentree.reproduction.records import Agreement
 CLEAR = 2.0
 """Standard errors by which a difference must be off zero to count as one."""
 
+TOO_FEW = "too few seeds to tell"
+
 
 @dataclass(frozen=True)
 class Average:
@@ -69,7 +71,7 @@ def claim(difference: Average, above: bool) -> tuple[Agreement, str]:
     A difference that noise could explain is no agreement.
     """
     if difference.n < 2:
-        return "not comparable", "too few seeds to tell"
+        return "not comparable", TOO_FEW
     if difference.clearly_positive if above else difference.clearly_negative:
         return "yes", ""
     if difference.clearly_negative if above else difference.clearly_positive:

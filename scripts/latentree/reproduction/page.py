@@ -63,15 +63,20 @@ def _sections(summary: pd.DataFrame) -> Iterator[str]:
             yield protocol.strip() + "\n"
         if experiment.figure is not None:
             yield f"![{experiment.figure}]({FIGURES}/{name}.svg)\n\n{experiment.figure}\n"
-        yield from _table(rows) if len(rows) else ["Nothing was run."]
+        told = (rows["agrees"] != "not comparable") | (rows["published"] != FIGURE_ONLY)
+        yield from _table(rows[told]) if told.any() else []
+        if not told.all():
+            yield f"\n<details><summary>{(~told).sum()} more values, without a published number</summary>\n"
+            yield from _table(rows[~told])
+            yield "\n</details>"
 
 
 def _table(rows: pd.DataFrame) -> Iterator[str]:
     yield "| setting | metric | published | ours | n | agrees | why not |"
     yield "|---|---|---|---|---|---|---|"
-    for row in rows.itertuples(index=False):
-        cells = [row.setting, row.metric, row.published, ours(row.ours_mean, row.ours_sd)]
-        cells += [str(int(row.n_seeds)), row.agrees, row.explanation]
+    for row in rows.to_dict("records"):
+        cells = [row["setting"], row["metric"], row["published"], ours(row["ours_mean"], row["ours_sd"])]
+        cells += [int(row["n_seeds"]), row["agrees"], row["explanation"]]
         yield "| " + " | ".join(_cell(text) for text in cells) + " |"
 
 
@@ -86,5 +91,5 @@ def ours(mean: float, sd: float) -> str:
     return shown if pd.isna(sd) else f"{shown} ({sd:.{decimals}f})"
 
 
-def _cell(text: str) -> str:
+def _cell(text: object) -> str:
     return " ".join(str(text).split()).replace("|", "\\|")

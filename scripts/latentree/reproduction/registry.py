@@ -19,6 +19,8 @@ from latentree.errors import InputError, listed, nearest
 
 ZEISEL = "zeisel2015_200genes.h5ad"
 ZHENG = "zheng2017_sorted_pbmc.h5ad"
+ZEISEL_FULL = "zeisel2015_full.h5ad"
+"""Of all genes; config/zeisel.yaml tells how to make it."""
 GENE_SETS = "GO_Biological_Process_2021.human.gmt"
 MOVIELENS = "u.data"
 """Stands for the file that the config's ``reproduction.movielens`` names, whatever it is called."""
@@ -54,7 +56,33 @@ class Experiment:
         return [part.name for part in self.parts if part.quick or not quick]
 
 
-EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType({})
+EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
+    {
+        "synthetic": Experiment(
+            paper=SPARSE_VAE_PAPER,
+            title="Sparse VAE: synthetic data with correlated factors",
+            parts=(Part("rho00"), Part("rho02"), Part("rho04"), Part("rho06"), Part("rho08")),
+        ),
+        "shift": Experiment(
+            paper=SPARSE_VAE_PAPER,
+            title="Sparse VAE: training and test cells that differ",
+            parts=(Part("high", (ZEISEL,)), Part("medium", (ZEISEL,)), Part("low", (ZEISEL,))),
+        ),
+        "cells": Experiment(
+            paper=SPARSE_VAE_PAPER,
+            title="Sparse VAE: cell types and biological processes (Zeisel)",
+            parts=(
+                *(Part(f"split{i}", (ZEISEL, GENE_SETS), quick=i == 0) for i in range(5)),
+                Part("full", (ZEISEL_FULL, GENE_SETS), quick=False),
+            ),
+        ),
+        "ratings": Experiment(
+            paper=SPARSE_VAE_PAPER,
+            title="Sparse VAE: ratings of films (MovieLens)",
+            parts=(Part("folds", (MOVIELENS,)),),
+        ),
+    }
+)
 
 
 def experiment_module(name: str) -> ModuleType:
@@ -63,6 +91,22 @@ def experiment_module(name: str) -> ModuleType:
     The imports are spelled out, as in :func:`latentree.models.model_class`, so that only what is used is
     loaded and the hash of the code still covers all of it.
     """
+    if name == "synthetic":
+        from latentree.reproduction import synthetic
+
+        return synthetic
+    if name == "shift":
+        from latentree.reproduction import shift
+
+        return shift
+    if name == "cells":
+        from latentree.reproduction import cells
+
+        return cells
+    if name == "ratings":
+        from latentree.reproduction import ratings
+
+        return ratings
     raise InputError(
         "experiment",
         f"{name!r} is not an experiment{nearest(name, EXPERIMENTS)}",

@@ -1,0 +1,82 @@
+"""What the experiments on generated data share: half of the cells held out, errors and W on them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import anndata
+import numpy as np
+import pandas as pd
+from scipy.optimize import linear_sum_assignment
+
+from latentree.fitted import Fit
+from latentree.splits import SPLITS
+from latentree.synthetic import SyntheticData
+
+HELD_OUT, VALIDATION = 0.5, 0.05
+"""Shares of the cells, as in the Sparse VAE's study (two folds, one of them held out)."""
+
+
+def split_in_half(data: SyntheticData, seed: int) -> anndata.AnnData:
+    """The data set with half of its cells held out and a tenth of the others for validation."""
+    n_cells = len(data.values)
+    order = np.random.default_rng(seed).permutation(n_cells)
+    n_test, n_validation = round(HELD_OUT * n_cells), round(VALIDATION * n_cells)
+    sides = np.full(n_cells, "train", dtype=object)
+    sides[order[:n_test]] = "test"
+    sides[order[n_test : n_test + n_validation]] = "validation"
+    return cells_of(data.values, sides)
+
+
+def cells_of(values: np.ndarray, sides: np.ndarray) -> anndata.AnnData:
+    """Values (n_cells, n_genes) and each cell's side of the split, as :func:`latentree.fit` takes them."""
+    obs = pd.DataFrame(
+        {"split": pd.Categorical(sides, categories=list(SPLITS))},
+        index=[f"cell{i}" for i in range(len(values))],
+    )
+    genes = pd.DataFrame(index=[f"x{j}" for j in range(values.shape[1])])
+    return anndata.AnnData(values, obs=obs, var=genes)
+
+
+def rows_of(cells: anndata.AnnData, side: str) -> np.ndarray:
+    """Positions of the cells on one side of the split."""
+    return np.flatnonzero(cells.obs["split"] == side)
+
+
+def reconstruction(done: Fit, x: np.ndarray) -> np.ndarray:
+    """Means (n_cells, n_genes) decoded from the posterior means of x (n_cells, n_genes).
+
+    A fit shows its latents permuted and turned; the model encodes and decodes its own.
+    """
+    return done.model.reconstruct(done.model.transform(x))
+
+
+def is_alive(done: Fit) -> np.ndarray:
+    """(n_factors,) bool: which factors do anything."""
+    return done.factors.uns["latentree"]["factors"]["alive"].to_numpy(dtype=bool)
+
+
+def wrong_entries(data: SyntheticData, codes: np.ndarray, support: np.ndarray, rows: np.ndarray) -> int:
+    """Entries of W's support unlike the truth's.
+
+    Each true factor is matched to one code by |correlation|; codes without a partner should be empty.
+
+    Parameters
+    ----------
+    codes
+        (n_rows, n_codes), of the cells ``rows`` of the data.
+    support
+        (n_genes, n_codes) bool.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        correlation = np.corrcoef(data.factors[rows].T, codes.T)
+    n_true = data.mask.shape[1]
+    cross = np.abs(np.nan_to_num(correlation[:n_true, n_true:]))
+    true, code = linear_sum_assignment(cross, maximize=True)
+    wanted = np.zeros_like(support)
+    wanted[:, code] = data.mask[:, true]
+    return int((wanted != support).sum())
+
+
+def few_epochs(quick: bool) -> Mapping[str, Any]:
+    """Settings that make a fit of the quick variant quick."""
+    return {"max_epochs": 3} if quick else {}
