@@ -18,7 +18,7 @@ from latentree.config import model_settings
 from latentree.errors import InputError, whole_number
 from latentree.factor_settings import FactorModelSettings
 from latentree.fitted import Asked, Fit, describe, load, package_versions, require_finite
-from latentree.model_input import TrainingInput, projection_input, training_input
+from latentree.model_input import TrainingInput, projection_batches, projection_input, training_input
 from latentree.models import model_class
 from latentree.models.base import FitReport, RunOptions
 from latentree.models.scaling import row_chunks
@@ -53,7 +53,7 @@ def fit(
         Any AnnData with a finite X, sparse or dense; logarithms of expression as ``read_atlas`` makes them,
         or other values, negative ones too (not for nmf, nor for ``input: sqrt``).
     model
-        "sparse_vae", "vae", "nmf", "pca" or "ica".
+        "sparse_vae", "vae", "beta_vae", "vsc", "oi_vae", "dd_vae", "intel_vae", "nmf", "pca" or "ica".
     n_factors
         Number of latent factors.
     seed
@@ -80,7 +80,7 @@ def fit(
     threads = whole_number("threads", threads, 1)
     checked = model_settings(model, settings)
     resolved = resolve_device(device)
-    given = training_input(adata, seed)
+    given = training_input(adata, seed, getattr(checked, "batch", None))
     asked = _asked(checked, n_factors, seed, given, atlas_sha256)
     fitted = model_class(model)(checked, n_factors)
     options = RunOptions(
@@ -154,7 +154,7 @@ def fit_stack(
             "Give one seed per data set",
         )
     checked = model_settings(model, settings)
-    given = [training_input(adata, seed) for adata, seed in zip(adatas, seeds, strict=True)]
+    given = [training_input(adata, seed, checked.batch) for adata, seed in zip(adatas, seeds, strict=True)]
     sizes = {(one.data.x.shape[1], len(one.data.train), len(one.data.validation)) for one in given}
     if len(sizes) > 1:
         raise InputError(
@@ -216,16 +216,18 @@ def project(fit: Fit, adata: anndata.AnnData, *, threads: int = 1) -> anndata.An
     threads = whole_number("threads", threads, 1)
     facts = dict(fit.factors.uns["latentree"])
     given = projection_input(adata, fit.factors.var_names, facts["scale"], fit.training_mean)
+    covariates, batch_facts = projection_batches(adata, fit.summary.get("batch"))
     own_latents = np.empty((adata.n_obs, fit.model.n_factors), dtype=np.float32)
     with threadpool_limits(threads), reproducible(threads):
         for rows in row_chunks(adata.n_obs, len(given.mean)):
-            own_latents[rows] = fit.model.transform(given.dense(rows))
+            known = None if covariates is None else covariates[rows]
+            own_latents[rows] = fit.model.transform(given.dense(rows), known)
     require_finite(own_latents, fit.model.name)
     projected = anndata.AnnData(obs=adata.obs.copy(), var=fit.factors.var.copy())
     projected.obsm[f"X_{fit.model.name}"] = fit.arrangement.apply(own_latents)
     for key, values in fit.factors.varm.items():
         projected.varm[key] = np.array(values)
-    projected.uns["latentree"] = {**facts, "projection": given.facts()}
+    projected.uns["latentree"] = {**facts, "projection": {**given.facts(), **batch_facts}}
     return projected
 
 

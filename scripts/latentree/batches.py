@@ -1,7 +1,7 @@
 """Batches of cells for the torch models: dense tensors on the device, from matrices that may be sparse."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
 import numpy as np
@@ -59,7 +59,7 @@ class Batches:
         self._train, self._validation = data.train, data.validation
         self._device = torch.device(device)
         self._n_genes = data.x.shape[1]
-        self._values = _Rows(scaling.values(data.x), scaling, self._device)
+        self._values = _Rows(scaling.values(data.x), scaling, self._device, data.covariates)
         self._features = self._all_features(reader)
         if not reader.reads_values:
             self._values = _Rows(np.empty((data.x.shape[0], 0), np.float32), None, self._device)
@@ -171,15 +171,22 @@ def stacked(batches: list[Batch]) -> Batch:
 def _for_each_tensor(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
     """The batch with every tensor that it has changed."""
     there = {field.name: getattr(batch, field.name) for field in fields(batch)}
-    return Batch(**{name: None if value is None else change(value) for name, value in there.items()})
+    return replace(batch, **{name: change(value) for name, value in there.items() if value is not None})
 
 
 class _Rows:
     """Rows of a matrix as dense tensors: kept dense on the device where that is small, else made anew."""
 
-    def __init__(self, matrix: Matrix, scaling: InputScaling | None, device: torch.device) -> None:
+    def __init__(
+        self,
+        matrix: Matrix,
+        scaling: InputScaling | None,
+        device: torch.device,
+        covariates: np.ndarray | None = None,
+    ) -> None:
         self.n_rows = matrix.shape[0]
         self._matrix, self._scaling, self._device = matrix, scaling, device
+        self._covariates = covariates
         self._resident: Tensor | None = None
         n_bytes = 4 * matrix.shape[0] * matrix.shape[1]
         if n_bytes <= _resident_limit(device):
@@ -196,7 +203,8 @@ class _Rows:
     def _dense(self, indices: np.ndarray | slice) -> Tensor:
         chosen = self._matrix[indices]
         if self._scaling is not None:
-            dense = self._scaling.standardise(chosen)
+            known = None if self._covariates is None else self._covariates[indices]
+            dense = self._scaling.standardise(chosen, known)
         else:
             dense = chosen if isinstance(chosen, np.ndarray) else chosen.toarray()
         return torch.from_numpy(np.ascontiguousarray(dense)).to(self._device)

@@ -11,7 +11,7 @@ import numpy as np
 
 from latentree.metrics.held_out_r2 import squared_errors
 from latentree.models.base import FactorModel
-from latentree.models.scaling import Matrix, TrainingData, column_moments, row_chunks
+from latentree.models.scaling import TrainingData, column_moments, row_chunks
 
 CELLS_FOR_SHARES = 2000
 """Training cells, evenly spaced, that shares of variance are measured on."""
@@ -95,11 +95,10 @@ def variance_shares(model: FactorModel, data: TrainingData) -> np.ndarray:
     on at most ``CELLS_FOR_SHARES`` training cells. Factors that overlap may sum to more or less than what
     all explain together, and a factor whose absence helps has a negative share.
     """
-    n_cells = min(len(data.train), CELLS_FOR_SHARES)
-    spaced = np.linspace(0, len(data.train) - 1, n_cells).round().astype(np.int64)
-    x = data.x[data.train[spaced]]
+    rows = data.spread(CELLS_FOR_SHARES)
+    x, known = data.x[rows], data.covariates_of(rows)
     x = x if isinstance(x, np.ndarray) else x.toarray()
-    latents = model.transform(x)
+    latents = model.transform(x, known)
     mean = x.mean(axis=0, dtype=np.float64)
     total = sum(float(((x[rows] - mean) ** 2).sum()) for rows in row_chunks(*x.shape))
     if total == 0:
@@ -108,8 +107,8 @@ def variance_shares(model: FactorModel, data: TrainingData) -> np.ndarray:
     for k in range(model.n_factors):
         without = latents.copy()
         without[:, k] = latents[:, k].mean()
-        lost[k] = _squared_error(model, x, without)
-    return (lost - _squared_error(model, x, latents)) / total
+        lost[k] = _squared_error(model, x, without, known)
+    return (lost - _squared_error(model, x, latents, known)) / total
 
 
 def alive(loadings: np.ndarray, shares: np.ndarray) -> np.ndarray:
@@ -121,7 +120,7 @@ def alive(loadings: np.ndarray, shares: np.ndarray) -> np.ndarray:
 
 
 def r2(
-    model: FactorModel, x: Matrix, latents: np.ndarray, rows: np.ndarray, training: TrainingMoments
+    model: FactorModel, data: TrainingData, latents: np.ndarray, rows: np.ndarray, training: TrainingMoments
 ) -> tuple[float | None, float | None]:
     """R^2 of some cells against the training mean: in the units of x, and with genes at unit training sd.
 
@@ -133,16 +132,20 @@ def r2(
         The cells to score; None is returned for both where there are none or they do not vary.
     """
     sums = np.zeros((2, 2))
-    for chunk in row_chunks(len(rows), x.shape[1]):
-        cells, reconstruction = x[rows[chunk]], model.reconstruct(latents[rows[chunk]])
+    for chunk in row_chunks(len(rows), data.x.shape[1]):
+        part = rows[chunk]
+        cells, reconstruction = data.x[part], model.reconstruct(latents[part], data.covariates_of(part))
         sums[0] += squared_errors(cells, reconstruction, training.mean)
         sums[1] += squared_errors(cells, reconstruction, training.mean, training.sd)
     plain, scaled = (1 - float(error / total) if total > 0 else None for error, total in sums)
     return plain, scaled
 
 
-def _squared_error(model: FactorModel, x: np.ndarray, latents: np.ndarray) -> float:
+def _squared_error(
+    model: FactorModel, x: np.ndarray, latents: np.ndarray, covariates: np.ndarray | None
+) -> float:
     total = 0.0
     for rows in row_chunks(*x.shape):
-        total += float(((x[rows] - model.reconstruct(latents[rows])) ** 2).sum(dtype=np.float64))
+        known = None if covariates is None else covariates[rows]
+        total += float(((x[rows] - model.reconstruct(latents[rows], known)) ** 2).sum(dtype=np.float64))
     return total

@@ -23,7 +23,10 @@ from latentree.files import atomic_path, read_json, write_json, write_table
 from latentree.model_input import TrainingInput
 from latentree.models import model_class
 from latentree.models.base import FactorModel, FitReport
+from latentree.models.scaling import spread
 
+# cells of a split at most whose log p is estimated, which takes many passes through the decoder
+_CELLS_FOR_LIKELIHOOD = 500
 HISTORY_COLUMNS = ["epoch", "loss", "validation_loss", "learning_rate", "cpu_seconds", "wall_seconds"]
 
 
@@ -128,11 +131,11 @@ def describe(
     ``summary`` lacks how the fit ran; that is the caller's to add.
     """
     arrangement, shares = arrange(model, given.data)
-    own_latents = model.transform(given.data.x)
+    own_latents = model.transform(given.data.x, given.data.covariates)
     require_finite(own_latents, model.name)
     training = TrainingMoments.of(given.data)
     scores = {
-        split: r2(model, given.data.x, own_latents, given.rows(split), training) for split in given.splits
+        split: r2(model, given.data, own_latents, given.rows(split), training) for split in given.splits
     }
     diagnostics = _diagnostics(model, arrangement)
     resolved = model.settings.model_dump(mode="json")
@@ -145,6 +148,9 @@ def describe(
         "atlas_sha256": asked.atlas_sha256,
         "scale": given.scale,
     }
+    batch = None if given.batch is None else given.batch.facts()
+    if batch is not None:
+        facts["batch_json"] = json.dumps(batch, sort_keys=True)
     if diagnostics is not None:
         facts["diagnostics_json"] = json.dumps(diagnostics, sort_keys=True)
     factors = _factors_anndata(given.obs, given.genes, model, own_latents, arrangement, shares, facts)
@@ -162,6 +168,9 @@ def describe(
         "alive_factors": int(factors.uns["latentree"]["factors"]["alive"].sum()),
         "r2": {split: plain for split, (plain, _) in scores.items()},
         "r2_scaled": {split: scaled for split, (_, scaled) in scores.items()},
+        "log_likelihood": _log_likelihoods(model, given),
+        "batch": batch,
+        "facts": model.facts(),
         "diagnostics": diagnostics,
     }
     history = pd.DataFrame(report.history) if report.history else pd.DataFrame(columns=HISTORY_COLUMNS)
@@ -237,6 +246,19 @@ def _factors_anndata(
         table["n_anchor_genes"] = np.array(diagnostics["n_anchors"], dtype=np.int64)
     factors.uns["latentree"] = {**facts, "factors": table}
     return factors
+
+
+def _log_likelihoods(model: FactorModel, given: TrainingInput) -> dict[str, float]:
+    """Mean of log p in nats of cells that no parameter was fitted on, where the model has a density."""
+    found = {}
+    for split in given.splits:
+        if split == "train":
+            continue
+        rows = spread(given.rows(split), _CELLS_FOR_LIKELIHOOD)
+        values = model.log_likelihood(given.data, rows)
+        if values is not None:
+            found[split] = float(values.mean())
+    return found
 
 
 def _diagnostics(model: FactorModel, arrangement: Arrangement) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from latentree.batch_column import KnownBatches
 from latentree.errors import InputError, listed
 from latentree.models.scaling import Counts, Matrix, TrainingData
 from latentree.seeds import derive_seed
@@ -38,12 +40,15 @@ class TrainingInput:
         Names of the modelled genes.
     scale
         "log1p_cp10k", "as_found" or, of an AnnData that did not come from ``read_atlas``, "as_given".
+    batch
+        Column and levels of the batches, where the fit knows them.
     """
 
     data: TrainingData
     obs: pd.DataFrame
     genes: pd.Index
     scale: str
+    batch: KnownBatches | None = None
 
     @property
     def splits(self) -> list[str]:
@@ -63,18 +68,22 @@ class TrainingInput:
         if self.data.counts is not None:
             # their values are those of x, given the libraries
             digest.update(np.ascontiguousarray(self.data.counts.library).data)
+        if self.data.covariates is not None:
+            digest.update(np.ascontiguousarray(self.data.covariates).data)
         for names in (self.genes, self.obs.index, self.obs["split"]):
             digest.update("\x1f".join(str(name) for name in names).encode())
         return digest.hexdigest()
 
 
-def training_input(adata: anndata.AnnData, seed: int) -> TrainingInput:
+def training_input(adata: anndata.AnnData, seed: int, batch: str | None = None) -> TrainingInput:
     """Check an AnnData and take out what a fit sees.
 
     Parameters
     ----------
     seed
         Of the cells split off for validation, where ``obs["split"]`` is absent.
+    batch
+        obs column of the batches that the model is told; None: it is told none.
 
     Raises
     ------
@@ -90,8 +99,10 @@ def training_input(adata: anndata.AnnData, seed: int) -> TrainingInput:
     obs["split"] = _split(adata, seed)
     train = np.flatnonzero(obs["split"].to_numpy() == "train")
     validation = np.flatnonzero(obs["split"].to_numpy() == "validation")
-    data = TrainingData(x, train, validation, _counts(adata, modelled))
-    return TrainingInput(data, obs, adata.var_names[modelled], _scale(adata) or "as_given")
+    known = None if batch is None else KnownBatches.of(adata.obs, batch, train)
+    covariates = None if known is None else known.covariates(adata.obs)
+    data = TrainingData(x, train, validation, _counts(adata, modelled), covariates)
+    return TrainingInput(data, obs, adata.var_names[modelled], _scale(adata) or "as_given", known)
 
 
 @dataclass(frozen=True)
@@ -168,6 +179,37 @@ def projection_input(adata: anndata.AnnData, genes: pd.Index, scale: str, mean: 
         )
     x = _on_scale(adata, _matrix(adata, found[places]), scale)
     return Projection(x, places, mean, missing)
+
+
+def projection_batches(
+    adata: anndata.AnnData, known: Mapping[str, Any] | None
+) -> tuple[np.ndarray | None, dict[str, Any]]:
+    """What a fit that knows batches is told about other cells.
+
+    Parameters
+    ----------
+    known
+        :meth:`KnownBatches.facts` of the fit, or None.
+
+    Returns
+    -------
+    (n_cells, n_batches) float32, or None: the fit knows none, or the cells tell none; and facts for uns. The
+    average batch stands for one that the fit has not seen, which is said in a warning.
+    """
+    if known is None:
+        return None, {}
+    batches = KnownBatches.from_facts(known)
+    if batches.column not in adata.obs:
+        logger.warning("no obs column %r: all cells count as of the average batch", batches.column)
+        return None, {"unknown_batches": "all"}
+    unknown = batches.unknown(adata.obs)
+    if unknown:
+        logger.warning(
+            "%d batches are not the fit's, their cells count as of the average batch: %s",
+            len(unknown),
+            listed(unknown),
+        )
+    return batches.covariates(adata.obs), {"unknown_batches": np.array(unknown, dtype=object)}
 
 
 def _on_scale(adata: anndata.AnnData, x: Matrix, scale: str) -> Matrix:

@@ -74,6 +74,36 @@ class VSCSettings(VAESettings):
 class OIVAESettings(VAESettings):
     """Output-interpretable VAE (Ainsworth et al. 2018): gene sets as groups."""
 
+    gene_scaling: float = Field(1.0, ge=0, le=1, description="as in every model; 1: z-scores")
+    gene_sets: str | tuple[str, ...] | dict[str, tuple[str, ...]] | None = Field(
+        None,
+        description="GMT file or files, or sets as name: genes; null: the atlas's own, which a config names",
+    )
+    min_set_size: int = Field(5, ge=1, description="genes that a set needs for itself")
+    permuted: bool = Field(
+        False, description="control: sets of the same sizes with random genes, by the fit's seed"
+    )
+    decoder: Literal["tanh", "linear"] = Field(
+        "tanh", description="tanh: a hidden layer for each set; linear: a group-sparse linear model"
+    )
+    width: int = Field(4, ge=1, description="numbers through which the factors move a set")
+    lam: float = Field(1.0, ge=0, description="weight of the norms of what a factor does to a set; 0: none")
+    lam_by_size: bool = Field(True, description="multiply lam by the root of the set's number of genes")
+    lam_ramp: float = Field(0.1, ge=0, le=1, description="share of the epochs over which lam is switched on")
+    theta_weight: float = Field(
+        1.0, ge=0, description="weight of the standard normal prior of sets' networks"
+    )
+    penalty_unit: Literal["cell", "objective"] = Field(
+        "cell",
+        description="of lam and theta_weight; cell: nats per cell, as in the paper's code; objective: of the"
+        " log prior, as in its text",
+    )
+    eta: float | None = Field(
+        None,
+        gt=0,
+        description="step size of plain gradient steps on the sets' weights (the paper: 1e-4); null: Adam's",
+    )
+
 
 class DDVAESettings(VAESettings):
     """Disentangling disentanglement (Mathieu et al. 2019): overlap and a structured prior."""

@@ -50,6 +50,9 @@ class SparseVAESettings(TorchModelSettings):
         description="nb: negative binomial on counts, log link; gaussian: normal on the input's values; auto:"
         " nb where the atlas has counts",
     )
+    batch: str | None = Field(
+        None, description="obs column of batches that encoder and decoder are told; null: the atlas's"
+    )
     input: Literal["auto", "log", "sqrt"] = Field(  # type: ignore[assignment]
         "auto",
         description="values that start and encoder see: as in atlas X (log), or square roots of the scaled"

@@ -71,6 +71,10 @@ class TorchModule(nn.Module, ABC):
     def decode_mean(self, z: Tensor, covariates: Tensor | None = None) -> Tensor:
         """Scaled means of the genes."""
 
+    def log_weights(self, batch: Batch, generator: torch.Generator) -> Tensor | None:
+        """log p(x | y) + log p(y) - log q(y | x) at one draw y ~ q of each cell, (n_cells,), if known."""
+        return None
+
     def on_epoch_start(self, progress: float) -> None:
         """Move schedules on; follows from ``progress`` (epochs done / all epochs) and the state alone."""
 

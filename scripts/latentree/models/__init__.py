@@ -48,6 +48,14 @@ def model_class(name: str) -> "type[FactorModel]":
         from latentree.models.intel_vae import IntelVAEModel
 
         return IntelVAEModel
+    if name == "oi_vae":
+        from latentree.models.oi_vae import OIVAEModel
+
+        return OIVAEModel
+    if name == "dd_vae":
+        from latentree.models.dd_vae import DDVAEModel
+
+        return DDVAEModel
     if name == "sparse_vae":
         from latentree.models.sparse_vae import SparseVAEModel
 

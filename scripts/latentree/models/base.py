@@ -146,12 +146,13 @@ class FactorModel(ABC):
         latents = np.empty((x.shape[0], self.n_factors), dtype=np.float32)
         for rows in row_chunks(x.shape[0], self.scaling.n_genes):
             known = None if covariates is None else covariates[rows]
-            latents[rows] = self.encode(self.scaling.apply(x[rows]), known)
+            latents[rows] = self.encode(self.scaling.apply(x[rows], known), known)
         return latents
 
     def reconstruct(self, latents: np.ndarray, covariates: np.ndarray | None = None) -> np.ndarray:
         """Means (n_cells, n_genes) float32 on the scale of x; call it by chunks on large atlases."""
-        return self.scaling.invert(self.decode(np.asarray(latents, dtype=np.float32), covariates))
+        scaled = self.decode(np.asarray(latents, dtype=np.float32), covariates)
+        return self.scaling.invert(scaled, covariates)
 
 
 def require_factors(n_factors: int, limits: Mapping[str, int]) -> None:

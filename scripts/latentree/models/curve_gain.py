@@ -32,31 +32,35 @@ def curve_gain(model: FactorModel, data: TrainingData, used: np.ndarray) -> floa
     lines, spread = _lines(model, data, used)
     errors = np.zeros(2)
     for rows in row_chunks(len(data.validation), data.x.shape[1]):
-        x = data.x[data.validation[rows]]
-        latents = model.transform(x)
+        chosen = data.validation[rows]
+        x, known = data.x[chosen], data.covariates_of(chosen)
+        latents = model.transform(x, known)
         dense = _dense(x)
-        errors[0] += (((dense - _design(latents) @ lines) ** 2) / spread).sum()
-        errors[1] += (((dense - model.reconstruct(latents)) ** 2) / spread).sum()
+        errors[0] += (((dense - _design(latents, known) @ lines) ** 2) / spread).sum()
+        errors[1] += (((dense - model.reconstruct(latents, known)) ** 2) / spread).sum()
     return float(1 - errors[1] / errors[0]) if errors[0] > 0 else None
 
 
 def _lines(model: FactorModel, data: TrainingData, used: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients (1 + n_factors, n_genes) and mean squared residuals (n_genes,) on training cells.
+    """Coefficients (n_columns, n_genes) and mean squared residuals (n_genes,) on training cells.
 
-    These are infinite for genes that do not vary there.
+    Of a constant, the factors and the batches; the residuals are infinite for genes that do not vary there.
     """
-    n_factors, n_genes = used.shape[1], used.shape[0]
-    gram, cross = np.zeros((1 + n_factors, 1 + n_factors)), np.zeros((1 + n_factors, n_genes))
+    n_genes, n_batches = len(used), 0 if data.covariates is None else data.covariates.shape[1]
+    used = np.hstack([np.ones((n_genes, 1), bool), used, np.ones((n_genes, n_batches), bool)])
+    n_columns = used.shape[1]
+    gram, cross = np.zeros((n_columns, n_columns)), np.zeros((n_columns, n_genes))
     squares = np.zeros(n_genes)
     for rows in row_chunks(len(data.train), n_genes):
-        x = data.x[data.train[rows]]
-        design, dense = _design(model.transform(x)), _dense(x)
+        chosen = data.train[rows]
+        x, known = data.x[chosen], data.covariates_of(chosen)
+        design, dense = _design(model.transform(x, known), known), _dense(x)
         gram += design.T @ design
         cross += design.T @ dense
         squares += (dense**2).sum(0)
     lines = np.zeros_like(cross)
     for gene in range(n_genes):
-        terms = np.flatnonzero(np.r_[True, used[gene]])
+        terms = np.flatnonzero(used[gene])
         lines[terms, gene] = np.linalg.lstsq(gram[np.ix_(terms, terms)], cross[terms, gene], rcond=None)[0]
     n_cells = len(data.train)
     residuals = (squares - (lines * cross).sum(0)) / n_cells
@@ -66,8 +70,9 @@ def _lines(model: FactorModel, data: TrainingData, used: np.ndarray) -> tuple[np
     return lines, np.where(varies, np.maximum(residuals, 1e-6 * variance), np.inf)
 
 
-def _design(latents: np.ndarray) -> np.ndarray:
-    return np.hstack([np.ones((len(latents), 1)), latents.astype(np.float64)])
+def _design(latents: np.ndarray, covariates: np.ndarray | None) -> np.ndarray:
+    known = np.empty((len(latents), 0)) if covariates is None else covariates
+    return np.hstack([np.ones((len(latents), 1)), latents.astype(np.float64), known])
 
 
 def _dense(x: Matrix) -> np.ndarray:

@@ -43,7 +43,8 @@ class Decoder(nn.Module, ABC):
         target
             (n_fits, n_cells, n_genes).
         cell_offset
-            (n_fits, n_cells, 1), added to the predictor of all genes; or None.
+            (n_fits, n_cells, 1), added to the predictor of all genes, or (n_fits, n_cells, n_genes), which
+            has a gradient; or None.
         """
 
     @torch.no_grad()

@@ -27,9 +27,9 @@ def negative_binomial_start(
 ) -> tuple[Start, np.ndarray]:
     """A start whose offset and loadings are those of regressions of the counts on the start's scores.
 
-    One regression per gene, ``count ~ NB(library * exp(offset + loadings . score), theta)``, by damped
-    Newton steps with a small ridge; genes without a count keep loadings of zero. A random start has no
-    scores to regress on: it keeps its loadings, made smaller.
+    One regression per gene, ``count ~ NB(library * exp(offset + loadings . score), theta)``, with an effect
+    of each batch where there are batches, by damped Newton steps with a small ridge; genes without a count
+    keep loadings of zero. A random start has no scores to regress on: it keeps its loadings, made smaller.
 
     Parameters
     ----------
@@ -49,7 +49,9 @@ def negative_binomial_start(
     assert data.counts is not None
     counts = data.counts.values[rows]
     log_library = np.log(data.counts.library[rows])
-    design = np.hstack([np.ones((len(rows), 1)), scores])
+    known = data.covariates_of(rows)
+    batches = np.empty((len(rows), 0)) if known is None else known
+    design = np.hstack([np.ones((len(rows), 1)), scores, batches])
     n_genes = counts.shape[1]
     coefficients, theta = np.zeros((n_genes, design.shape[1])), np.ones(n_genes)
     for first in range(0, n_genes, _BLOCK):
@@ -57,8 +59,10 @@ def negative_binomial_start(
         block = counts[:, genes]
         dense = np.asarray(block if isinstance(block, np.ndarray) else block.toarray(), dtype=np.float64)
         coefficients[genes], theta[genes] = _regress(dense, log_library, design)
-    loadings = coefficients[:, 1:] if scores.any() else _RANDOM_SIZE * start.loadings
-    return replace(start, offset=coefficients[:, 0], loadings=loadings), theta
+    n_factors = scores.shape[1]
+    loadings = coefficients[:, 1 : 1 + n_factors] if scores.any() else _RANDOM_SIZE * start.loadings
+    effects = None if known is None else coefficients[:, 1 + n_factors :]
+    return replace(start, offset=coefficients[:, 0], loadings=loadings, batch_effects=effects), theta
 
 
 def _regress(

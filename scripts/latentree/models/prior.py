@@ -1,5 +1,7 @@
 """Prior of the latent factors: N(0, I), or N(0, C) with a correlation matrix C learned from the fit."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -54,6 +56,11 @@ class FactorPrior(nn.Module):
         diagonal = self.precision.diagonal(dim1=1, dim2=2)[:, None]
         own = (variance * diagonal - log_variance).sum(2)
         return 0.5 * ((quadratic + own).mean(1) + self.log_determinant - mean.shape[2])
+
+    def log_density(self, z: Tensor) -> Tensor:
+        """log N(z; 0, C) of each cell, (n_fits, n_cells); z (n_fits, n_cells, n_factors)."""
+        quadratic = torch.linalg.vecdot(z @ self.precision, z)
+        return -0.5 * (quadratic + self.log_determinant[:, None] + z.shape[2] * math.log(2 * math.pi))
 
     @torch.no_grad()
     def update(self, mean: Tensor, log_variance: Tensor, alive: Tensor) -> None:

@@ -4,7 +4,7 @@ Knows nothing of AnnData, files or torch.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self, TypeAlias
 
 import numpy as np
@@ -69,9 +69,8 @@ class TrainingData:
         return None if self.covariates is None else self.covariates[rows]
 
     def spread(self, n_cells: int) -> np.ndarray:
-        """At most ``n_cells`` training rows, evenly spaced: atlases often come sorted by type."""
-        n_taken = min(len(self.train), n_cells)
-        return self.train[np.linspace(0, len(self.train) - 1, n_taken).round().astype(np.int64)]
+        """At most ``n_cells`` training rows, evenly spaced."""
+        return spread(self.train, n_cells)
 
 
 @dataclass(frozen=True)
@@ -86,18 +85,30 @@ class InputScaling:
         (n_genes,) float32. Genes without variance among the training cells have scale 1.
     sd
         (n_genes,) float32 standard deviation of values(x) among the training cells.
+    batch_shift
+        (n_batches, n_genes) float32 mean of each batch's training cells after scaling, which is taken off
+        its cells; None: batches are left as they are.
     """
 
     input: Literal["log", "sqrt"]
     centre: np.ndarray
     scale: np.ndarray
     sd: np.ndarray
+    batch_shift: np.ndarray | None = None
 
     @classmethod
     def fit(
-        cls, data: TrainingData, input: Literal["log", "sqrt"], gene_scaling: float, *, centred: bool = True
+        cls,
+        data: TrainingData,
+        input: Literal["log", "sqrt"],
+        gene_scaling: float,
+        *,
+        centred: bool = True,
+        by_batch: bool = False,
     ) -> Self:
         """Learn centre (the mean, or 0) and scale (sd ** gene_scaling) of each gene on the training cells.
+
+        ``by_batch``: each batch is centred by itself, where there are batches.
 
         Raises
         ------
@@ -115,7 +126,10 @@ class InputScaling:
             )
         scale = np.where(sd > 1e-8, sd, 1.0) ** gene_scaling
         centre = mean if centred else np.zeros_like(mean)
-        return cls(input, centre.astype(np.float32), scale.astype(np.float32), sd.astype(np.float32))
+        fitted = cls(input, centre.astype(np.float32), scale.astype(np.float32), sd.astype(np.float32))
+        if not by_batch or data.covariates is None:
+            return fitted
+        return replace(fitted, batch_shift=_batch_means(fitted, data, data.covariates))
 
     @property
     def n_genes(self) -> int:
@@ -130,16 +144,21 @@ class InputScaling:
         """values(x) before centring and scaling; sparse stays sparse."""
         return _values(x, self.input)
 
-    def standardise(self, values: Matrix) -> np.ndarray:
-        """Dense float32 (n_cells, n_genes) from the output of :meth:`values`."""
+    def standardise(self, values: Matrix, covariates: np.ndarray | None = None) -> np.ndarray:
+        """Dense float32 (n_cells, n_genes) from the output of :meth:`values`.
+
+        ``covariates`` (n_cells, n_batches): whose cells they are, where batches are centred; None: unknown.
+        """
         dense = values.copy() if isinstance(values, np.ndarray) else values.toarray()
         dense -= self.centre
         dense /= self.scale
+        if self.batch_shift is not None and covariates is not None:
+            dense -= covariates @ self.batch_shift
         return dense
 
-    def apply(self, x: Matrix) -> np.ndarray:
+    def apply(self, x: Matrix, covariates: np.ndarray | None = None) -> np.ndarray:
         """What the model sees of these cells: dense float32 (n_cells, n_genes)."""
-        return self.standardise(self.values(x))
+        return self.standardise(self.values(x), covariates)
 
     def apply_uncentred(self, x: Matrix) -> Matrix:
         """values(x) / scale, sparse where x is: for models that centre on their own or not at all."""
@@ -150,11 +169,13 @@ class InputScaling:
             (values.data / self.scale[values.indices], values.indices, values.indptr), values.shape
         )
 
-    def invert(self, scaled: np.ndarray) -> np.ndarray:
+    def invert(self, scaled: np.ndarray, covariates: np.ndarray | None = None) -> np.ndarray:
         """Back to the scale of x: float32 (n_cells, n_genes).
 
         With ``input: sqrt`` negative square roots count as 0 and the result is log1p of the square.
         """
+        if self.batch_shift is not None and covariates is not None:
+            scaled = scaled + covariates @ self.batch_shift
         values = scaled * self.scale + self.centre
         if self.input == "sqrt":
             values = np.log1p(np.maximum(values, 0) ** 2)
@@ -177,11 +198,34 @@ class InputScaling:
         return (scaled_slopes * gain[:, None]).astype(np.float32)
 
     def state(self) -> dict[str, np.ndarray]:
-        return {"scaling.centre": self.centre, "scaling.scale": self.scale, "scaling.sd": self.sd}
+        state = {"scaling.centre": self.centre, "scaling.scale": self.scale, "scaling.sd": self.sd}
+        return state if self.batch_shift is None else {**state, "scaling.batch_shift": self.batch_shift}
 
     @classmethod
     def from_state(cls, input: Literal["log", "sqrt"], state: Mapping[str, np.ndarray]) -> Self:
-        return cls(input, state["scaling.centre"], state["scaling.scale"], state["scaling.sd"])
+        centre, scale, sd = (state[f"scaling.{name}"] for name in ("centre", "scale", "sd"))
+        return cls(input, centre, scale, sd, state.get("scaling.batch_shift"))
+
+
+def _batch_means(scaling: InputScaling, data: TrainingData, covariates: np.ndarray) -> np.ndarray:
+    """(n_batches, n_genes) float32 mean of the scaled training cells of each batch."""
+    sums = np.zeros((covariates.shape[1], scaling.n_genes))
+    for rows in row_chunks(len(data.train), scaling.n_genes):
+        chosen = data.train[rows]
+        sums += covariates[chosen].T @ scaling.apply(data.x[chosen])
+    sizes = covariates[data.train].sum(0, dtype=np.float64)
+    return (sums / np.maximum(sizes, 1)[:, None]).astype(np.float32)
+
+
+def scaled_cells(scaling: InputScaling, data: TrainingData, rows: np.ndarray) -> np.ndarray:
+    """What a model sees of these cells: dense float32 (n_rows, n_genes)."""
+    return scaling.apply(data.x[rows], data.covariates_of(rows))
+
+
+def spread(rows: np.ndarray, n_cells: int) -> np.ndarray:
+    """At most ``n_cells`` of these rows, evenly spaced: atlases often come sorted by type."""
+    n_taken = min(len(rows), n_cells)
+    return rows[np.linspace(0, len(rows) - 1, n_taken).round().astype(np.int64)]
 
 
 def stored_values(x: Matrix) -> np.ndarray:

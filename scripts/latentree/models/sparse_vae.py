@@ -13,7 +13,6 @@ the paper's model and start.
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +24,7 @@ from latentree.models.identifiability import Diagnostics, diagnose
 from latentree.models.likelihoods import GaussianLikelihood
 from latentree.models.nb_likelihood import PER_LIBRARY, NegativeBinomialLikelihood
 from latentree.models.nb_start import REGRESSION_CELLS, negative_binomial_start
-from latentree.models.scaling import InputScaling, TrainingData, row_chunks, stored_values
+from latentree.models.scaling import InputScaling, TrainingData, row_chunks, scaled_cells, stored_values
 from latentree.models.sparse_vae_module import Sizes, SparseVAEModule
 from latentree.models.sparse_vae_rules import resolve, with_start
 from latentree.models.starts import CONSTANT, Start
@@ -51,6 +50,7 @@ class SparseVAEModel(TorchFactorModel):
     module: SparseVAEModule
     start_explained: Mapping[str, float] = MappingProxyType({})
     curve_gain: float | None = None
+    n_batches: int = 0
 
     def fit(self, data: TrainingData, seed: int, options: RunOptions) -> FitReport:
         return fit_stack([self], [data], [seed], options)[0]
@@ -61,7 +61,8 @@ class SparseVAEModel(TorchFactorModel):
         settings = resolve(self.settings, data)
         assert settings.input != "auto"
         assert settings.gene_scaling is not None
-        self.scaling = InputScaling.fit(data, settings.input, settings.gene_scaling)
+        self.scaling = InputScaling.fit(data, settings.input, settings.gene_scaling, by_batch=True)
+        self.n_batches = 0 if data.covariates is None else data.covariates.shape[1]
         rng = np.random.default_rng(derive_seed(seed, "start"))
         self.settings, start, self.start_explained = with_start(
             settings, self.scaling, data, self.n_factors, rng
@@ -69,7 +70,11 @@ class SparseVAEModel(TorchFactorModel):
         return start
 
     def make_module(self, n_genes: int, generator: torch.Generator) -> SparseVAEModule:
-        return SparseVAEModule(self.settings, Sizes(1, n_genes, self.n_factors), generator)
+        return SparseVAEModule(self.settings, Sizes(1, n_genes, self.n_factors, self.n_batches), generator)
+
+    def see_state(self, state: Mapping[str, np.ndarray]) -> None:
+        effects = state.get("module.batch_effects")
+        self.n_batches = 0 if effects is None else effects.shape[2]
 
     def put_start(self, module: SparseVAEModule, fit: int, start: Start, data: TrainingData) -> None:
         """Hand a start, made for the scaled values, to one fit of a module in its likelihood's units."""
@@ -78,7 +83,7 @@ class SparseVAEModel(TorchFactorModel):
             rows = data.spread(REGRESSION_CELLS)
             scores = np.empty((len(rows), self.n_factors))
             for chunk in row_chunks(len(rows), data.x.shape[1]):
-                scores[chunk] = self.scaling.apply(data.x[rows[chunk]]) @ start.scores
+                scores[chunk] = scaled_cells(self.scaling, data, rows[chunk]) @ start.scores
             start, theta = negative_binomial_start(start, data, scores, rows)
             assert data.counts is not None
             largest = stored_values(data.counts.values).max(initial=0)
@@ -93,11 +98,12 @@ class SparseVAEModel(TorchFactorModel):
             start = replace(start, loadings=start.loadings / unit[:, None])
         module.start_at(fit, start, n_train)
         if start.support is not None:
-            x = self.scaling.apply(data.x[data.spread(_CURVE_CELLS)])
+            x = scaled_cells(self.scaling, data, data.spread(_CURVE_CELLS))
             module.start_curves_at(fit, torch.from_numpy(x @ start.scores).float(), torch.from_numpy(x))
 
     def finish(self, module: TorchModule, data: TrainingData) -> None:
-        self.module.finish(self._batch(data.x[data.spread(_EFFECT_CELLS)]))
+        values = self._tensor(scaled_cells(self.scaling, data, data.spread(_EFFECT_CELLS)))
+        self.module.finish(Batch(values, features=self.module.cell_features(values)))
         if self.settings.likelihood == "nb":
             self._draw_line(data)
         if self.settings.decoder != "linear":
@@ -113,10 +119,6 @@ class SparseVAEModel(TorchFactorModel):
             start_explained=dict(self.start_explained),
             curve_gain=self.curve_gain,
         )
-
-    def _batch(self, x: Any) -> Batch:
-        values = self._tensor(self.scaling.apply(x))
-        return Batch(values, features=self.module.cell_features(values))
 
     # -- what it says about genes
 
@@ -135,6 +137,14 @@ class SparseVAEModel(TorchFactorModel):
     def inclusion(self) -> np.ndarray:
         """Probability that each weight belongs to the slab."""
         return self.module.inclusion[0].cpu().numpy()
+
+    def log_jacobian(self) -> float | None:
+        if self.settings.likelihood == "nb":
+            return 0.0
+        of_scaling = super().log_jacobian()
+        return (
+            None if of_scaling is None else of_scaling + float(np.log(self._unit(), dtype=np.float64).sum())
+        )
 
     # -- from latents to x
 
@@ -193,8 +203,10 @@ def fit_stack(
     reports: dict[int, FitReport] = {}
     remaining = list(range(len(models)))
     while remaining:
-        settings = models[remaining[0]].settings
-        alike = [place for place in remaining if models[place].settings == settings][:_LARGEST_STACK]
+        alike_in = models[remaining[0]].settings, models[remaining[0]].n_batches
+        alike = [
+            place for place in remaining if (models[place].settings, models[place].n_batches) == alike_in
+        ][:_LARGEST_STACK]
         remaining = [place for place in remaining if place not in alike]
         found = _fit_alike(
             [models[place] for place in alike],
@@ -216,7 +228,7 @@ def _fit_alike(
 ) -> list[FitReport]:
     """Fit models of the same resolved settings as one batched module."""
     first = models[0]
-    sizes = Sizes(len(models), data[0].x.shape[1], first.n_factors)
+    sizes = Sizes(len(models), data[0].x.shape[1], first.n_factors, first.n_batches)
     module = SparseVAEModule(first.settings, sizes, torch.Generator().manual_seed(derive_seed(seed, "start")))
     for place, (model, start, cells) in enumerate(zip(models, starts, data, strict=True)):
         model.put_start(module, place, start, cells)

@@ -5,7 +5,7 @@ cost little more than one, because a small step is mostly overhead.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from latentree.adam import Adam
 from latentree.batches import Batch
 from latentree.models.decoders import AdditiveDecoder, Decoder, LinearDecoder, SharedMLPDecoder
 from latentree.models.encoders import ScoreEncoder
-from latentree.models.layers import noise
+from latentree.models.layers import noise, normal_log_density
 from latentree.models.likelihoods import GaussianLikelihood, Likelihood, with_fits
 from latentree.models.nb_likelihood import NegativeBinomialLikelihood
 from latentree.models.prior import FactorPrior
@@ -40,11 +40,12 @@ _FEWEST_GENES, _EMPTY_FROM = 2, 0.3
 
 @dataclass(frozen=True)
 class Sizes:
-    """Numbers of fits, genes and factors."""
+    """Numbers of fits, genes, factors and batches (0: the fits know none)."""
 
     n_fits: int
     n_genes: int
     n_factors: int
+    n_batches: int = 0
 
 
 class SparseVAEModule(TorchModule):
@@ -77,6 +78,9 @@ class SparseVAEModule(TorchModule):
         )
         self.prior = FactorPrior(sizes.n_fits, sizes.n_factors, settings.prior == "learned")
         self.weights = nn.Parameter(torch.zeros(*matrix, self.decoder.n_terms))
+        self.batch_effects: nn.Parameter | None = None
+        if sizes.n_batches:
+            self.batch_effects = nn.Parameter(torch.zeros(*matrix[:2], sizes.n_batches))
         self.n_train = 1
         self.register_buffer("eta", torch.full((sizes.n_fits, sizes.n_factors), 0.5))
         self.register_buffer("inclusion", torch.full(matrix, 0.5))
@@ -99,6 +103,8 @@ class SparseVAEModule(TorchModule):
         self.decoder.offset[fit] = torch.from_numpy(start.offset)
         self.weights[fit, :, :, 0] = torch.from_numpy(start.loadings)
         self.encoder.start_at(fit, torch.from_numpy(start.scores), torch.from_numpy(start.posterior_variance))
+        if self.batch_effects is not None and start.batch_effects is not None:
+            self.batch_effects[fit] = torch.from_numpy(start.batch_effects)
         if start.correlation is not None:
             self.prior.start_at(fit, torch.from_numpy(start.correlation))
         if start.support is not None:
@@ -137,6 +143,7 @@ class SparseVAEModule(TorchModule):
             "prior_sigma": self.likelihood.prior_loss(),
             "prior_w": self._weight_penalty(),
             "mixing_encoder": self.settings.mixing_penalty * self.encoder.mixing_distance(),
+            **self._batch_penalty(),
             "ridge_decoder": (self.settings.decoder_ridge or 0.0) * self.decoder.ridge(),
         }
 
@@ -147,13 +154,38 @@ class SparseVAEModule(TorchModule):
             "kl": self.prior.divergence(mean, log_variance),
         }
 
+    def log_weights(self, batch: Batch, generator: torch.Generator) -> Tensor | None:
+        """Of one fit's cells."""
+        mean, log_variance = self._posterior_of(batch)
+        z = mean + noise(tuple(mean.shape), generator, mean.device) * (0.5 * log_variance).exp()
+        predictor = self.decoder.predictor(z, self.weights)
+        cell_offset = self._cell_offset(batch)
+        if cell_offset is not None:
+            predictor = predictor + cell_offset
+        density = self.likelihood.log_prob(predictor, self.likelihood.target(batch))[0].sum(1)
+        return density + self.prior.log_density(z)[0] - normal_log_density(z[0], mean[0], log_variance[0])
+
     def encode_mean(self, x: Tensor, covariates: Tensor | None = None) -> Tensor:
         """Of one fit's cells (n_cells, n_genes)."""
         return self._posterior_of(Batch(x, features=self.cell_features(x)))[0][0]
 
     def decode_mean(self, z: Tensor, covariates: Tensor | None = None) -> Tensor:
         """The predictor of one fit's cells, (n_cells, n_genes); with nb for a library of 1."""
-        return self.decoder.predictor(with_fits(z), self.weights)[0]
+        predictor = self.decoder.predictor(with_fits(z), self.weights)
+        effect = self._batch_effect(covariates)
+        return (predictor if effect is None else predictor + effect)[0]
+
+    def _batch_effect(self, covariates: Tensor | None) -> Tensor | None:
+        """What the cells' batches add to their predictors, (n_fits, n_cells, n_genes)."""
+        if self.batch_effects is None or covariates is None:
+            return None
+        return with_fits(covariates) @ self.batch_effects.transpose(1, 2)
+
+    def _batch_penalty(self) -> dict[str, Tensor]:
+        """Minus the log prior N(0, 1) of each batch effect, per training cell, (n_fits,)."""
+        if self.batch_effects is None:
+            return {}
+        return {"prior_batch": 0.5 * self.batch_effects.square().sum((1, 2)) / self.n_train}
 
     def _posterior_of(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Mean and log-variance (n_fits, n_cells, n_factors); factors without genes follow the prior."""
@@ -163,9 +195,15 @@ class SparseVAEModule(TorchModule):
         return mean * alive, log_variance * alive
 
     def _misfit(self, batch: Batch, z: Tensor) -> Tensor:
-        likelihood = self.likelihood
-        target, cell_offset = likelihood.target(batch), likelihood.cell_offset(batch)
-        return self.decoder.loss(z, self.weights, likelihood, target, cell_offset)
+        target = self.likelihood.target(batch)
+        return self.decoder.loss(z, self.weights, self.likelihood, target, self._cell_offset(batch))
+
+    def _cell_offset(self, batch: Batch) -> Tensor | None:
+        """What is added to a cell's predictors: its library and its batch."""
+        known, effect = self.likelihood.cell_offset(batch), self._batch_effect(batch.covariates)
+        if known is None or effect is None:
+            return effect if known is None else known
+        return known + effect
 
     def _weight_penalty(self) -> Tensor:
         """Per cell; with proximal steps it is their business, and only its value is told here."""
@@ -255,7 +293,7 @@ class SparseVAEModule(TorchModule):
 
     def only(self, fit: int) -> "SparseVAEModule":
         """One of the fits as a module of its own."""
-        sizes = Sizes(1, self.sizes.n_genes, self.sizes.n_factors)
+        sizes = replace(self.sizes, n_fits=1)
         alone = SparseVAEModule(self.settings, sizes, torch.Generator().manual_seed(0))
         shapes = {name: value.shape for name, value in alone.state_dict().items()}
         # what all fits share has no axis of fits

@@ -9,7 +9,7 @@ import numpy as np
 
 from latentree.errors import InputError
 from latentree.models.anchors import StartChoice, choose_start
-from latentree.models.scaling import InputScaling, TrainingData, row_chunks
+from latentree.models.scaling import InputScaling, TrainingData, row_chunks, scaled_cells
 from latentree.models.starts import Start, axis_reliability, leading_axes, random_start, varimax_start
 from latentree.sparse_vae_settings import SparseVAESettings
 
@@ -107,7 +107,7 @@ def _choice(
     if settings.start == "varimax" or (settings.start == "auto" and is_nb):
         return StartChoice("varimax", varimax, {}, 0.0, "linear")
     del covariance
-    values = scaling.apply(data.x[data.spread(_RULE_CELLS)])
+    values = scaled_cells(scaling, data, data.spread(_RULE_CELLS))
     choice = choose_start(values, varimax, only_anchors=settings.start == "anchors")
     if settings.start == "anchors" and choice.name != "anchors":
         raise InputError(
@@ -130,7 +130,7 @@ def _reliability(
     cells = data.spread(_RELIABILITY_CELLS)
     scores = np.empty((len(cells), n_axes))
     for rows in row_chunks(len(cells), scaling.n_genes):
-        scores[rows] = scaling.apply(data.x[cells[rows]]) @ vectors
+        scores[rows] = scaled_cells(scaling, data, cells[rows]) @ vectors
     return axis_reliability(scores, n_factors)
 
 
@@ -138,7 +138,7 @@ def training_covariance(scaling: InputScaling, data: TrainingData) -> np.ndarray
     """(n_genes, n_genes) of the scaled training cells, which are centred; float64, by chunks."""
     total = np.zeros((scaling.n_genes, scaling.n_genes))
     for rows in row_chunks(len(data.train), scaling.n_genes):
-        scaled = scaling.apply(data.x[data.train[rows]])
+        scaled = scaled_cells(scaling, data, data.train[rows])
         total += scaled.T @ scaled
     return total / len(data.train)
 

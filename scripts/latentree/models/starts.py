@@ -39,6 +39,8 @@ class Start:
         which it has no slope: by a curve, or in an interaction.
     correlation
         (n_factors, n_factors) of the factors; None: they start uncorrelated.
+    batch_effects
+        (n_genes, n_batches) added to x in each batch; None: 0.
     """
 
     loadings: np.ndarray
@@ -48,6 +50,7 @@ class Start:
     offset: np.ndarray
     support: np.ndarray | None = None
     correlation: np.ndarray | None = None
+    batch_effects: np.ndarray | None = None
 
 
 def varimax(

@@ -9,10 +9,14 @@ import torch
 
 from latentree.batches import Batches
 from latentree.factor_settings import FactorModelSettings
+from latentree.metrics.importance_weights import importance_weighted_per_cell
 from latentree.models.base import FactorModel, FitReport, RunOptions, require_factors
-from latentree.models.scaling import InputScaling, TrainingData
+from latentree.models.scaling import InputScaling, TrainingData, row_chunks
 from latentree.seeds import derive_seed
 from latentree.training import TorchModule, train
+
+# draws of the latents for an estimate of log p
+_IMPORTANCE_SAMPLES = 64
 
 
 class TorchFactorModel(FactorModel):
@@ -59,6 +63,43 @@ class TorchFactorModel(FactorModel):
     def decode(self, latents: np.ndarray, covariates: np.ndarray | None = None) -> np.ndarray:
         known = None if covariates is None else self._tensor(covariates)
         return self.module.decode_mean(self._tensor(latents), known).cpu().numpy()
+
+    @torch.no_grad()
+    def log_likelihood(self, data: TrainingData, rows: np.ndarray) -> np.ndarray | None:
+        """Importance-weighted (Burda et al. 2016, 64 draws): a lower bound in expectation.
+
+        Of x in its own units, or of counts. None where the module tells no weights, and with ``input: sqrt``
+        where the likelihood is of these values.
+        """
+        jacobian = self.log_jacobian()
+        if jacobian is None:
+            return None
+        self.module.eval()
+        device = str(next(self.module.parameters()).device)
+        batches = Batches(data, self.scaling, self.module, device)
+        generator = torch.Generator().manual_seed(0)
+        found = np.empty(len(rows))
+        for chunk in row_chunks(len(rows), data.x.shape[1]):
+            batch = batches.rows(rows[chunk])
+            weights = []
+            for _ in range(_IMPORTANCE_SAMPLES):
+                drawn = self.module.log_weights(batch, generator)
+                if drawn is None:
+                    return None
+                weights.append(drawn.cpu().numpy())
+            found[chunk] = importance_weighted_per_cell(np.stack(weights))
+        return found - jacobian
+
+    def log_jacobian(self) -> float | None:
+        """Sum over genes of the logarithm of what x is divided by before the likelihood sees it.
+
+        None: what the likelihood sees is no multiple of x.
+        """
+        return (
+            float(np.log(self.scaling.scale.astype(np.float64)).sum())
+            if self.scaling.input == "log"
+            else None
+        )
 
     def state(self) -> dict[str, np.ndarray]:
         tensors = self.module.state_dict()

@@ -4,7 +4,6 @@ The objective is the MAP one: negative log likelihood summed over genes, KL summ
 of the noise levels counted once for all cells. The base of its relatives, which override what differs.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from latentree.adam import Adam
-from latentree.batches import Batch, Batches
+from latentree.batches import Batch
 from latentree.model_settings import VAESettings
 from latentree.models.gene_groups import GeneGroups
 from latentree.models.layers import dropout, gaussian_kl, linear, noise, normal_log_density
@@ -31,8 +30,6 @@ from latentree.training import TorchModule
 
 # training cells at most through which x is drawn over the likelihood's mean
 _LINE_CELLS = 2000
-# draws of the latents for an estimate of log p
-_IMPORTANCE_SAMPLES = 64
 
 
 @dataclass(frozen=True)
@@ -181,8 +178,7 @@ class VAEModule(TorchModule):
             **self.penalties(q, y, generator),
         }
 
-    def log_weights(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        """log p(x | y) + log p(y) - log q(y | x) at one sample of each cell, (n_cells,)."""
+    def log_weights(self, batch: Batch, generator: torch.Generator) -> Tensor | None:
         self.progress = 1.0
         q = self.posterior(batch.x, batch.covariates)
         y = self.exact_sample(q, generator)
@@ -305,27 +301,10 @@ class VAEModel(TorchFactorModel):
             latents = self.module.transform(self.module.prior_sample(n_cells, generator)).cpu().numpy()
         return self.reconstruct(latents, covariates)
 
-    @torch.no_grad()
-    def log_likelihood(self, data: TrainingData, rows: np.ndarray) -> np.ndarray | None:
-        """Importance-weighted (Burda et al. 2016, 64 samples), so a lower bound in expectation.
-
-        Of x in its own units with a likelihood of scaled values; None with ``input: sqrt``, whose values are
-        no density of x.
-        """
-        jacobian = 0.0
-        if self.settings.likelihood in ("gaussian", "laplace"):
-            if self.settings.input != "log":
-                return None
-            jacobian = float(np.log(self.scaling.scale.astype(np.float64)).sum())
-        self.module.eval()
-        batches = Batches(data, self.scaling, self.module, str(self.module.latent_mean.device))
-        generator = torch.Generator().manual_seed(0)
-        found = np.empty(len(rows))
-        for chunk in row_chunks(len(rows), data.x.shape[1]):
-            batch = batches.rows(rows[chunk])
-            weights = [self.module.log_weights(batch, generator) for _ in range(_IMPORTANCE_SAMPLES)]
-            found[chunk] = (torch.logsumexp(torch.stack(weights), 0) - math.log(len(weights))).cpu().numpy()
-        return found - jacobian
+    def log_jacobian(self) -> float | None:
+        if self.settings.likelihood not in ("gaussian", "laplace"):
+            return 0.0
+        return super().log_jacobian()
 
     def _latents_of(self, data: TrainingData, rows: np.ndarray) -> np.ndarray:
         """(n_rows, n_factors), by chunks, because a copy of all rows of a large atlas is large."""
