@@ -3,6 +3,7 @@
 import ast
 import re
 import sys
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -78,19 +79,27 @@ def scripts_by_env() -> dict[str, set[str]]:
     return found
 
 
+# scripts share most of the library, and the installed packages do not change
+@cache
+def imported(file: Path) -> set[str]:
+    """Packages that one file imports."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add((node.module or "").split(".")[0])
+    return names
+
+
+distributions = cache(packages_distributions)
+
+
 def third_party(script: str) -> set[str]:
     """Distributions that a script and the library modules it reaches import."""
-    names = set()
-    for file in import_closure(ROOT / "scripts" / script):
-        if file.suffix == ".py":
-            for node in ast.walk(ast.parse(file.read_bytes())):
-                if isinstance(node, ast.Import):
-                    names |= {alias.name.split(".")[0] for alias in node.names}
-                elif isinstance(node, ast.ImportFrom) and node.level == 0:
-                    names.add((node.module or "").split(".")[0])
-    distributions = packages_distributions()
-    outside = names - set(sys.stdlib_module_names) - {PACKAGE, ""}
-    return {normal(distributions[name][0]) for name in outside}
+    files = [file for file in import_closure(ROOT / "scripts" / script) if file.suffix == ".py"]
+    outside = set().union(*map(imported, files)) - set(sys.stdlib_module_names) - {PACKAGE, ""}
+    return {normal(distributions()[name][0]) for name in outside}
 
 
 @pytest.mark.parametrize("env", sorted(scripts_by_env()))
