@@ -1,14 +1,16 @@
 """The framework of the papers' experiments: parts, summary, claims, page."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from latentree.code_hash import import_closure
 from latentree.errors import InputError
 from latentree.files import read_table, write_table
-from latentree.reproduction import page, registry, running, summary
+from latentree.reproduction import page, running, sources, summary
 from latentree.reproduction.averages import average, claim, paired_difference
 from latentree.reproduction.drawing import draw_experiment, draw_points
 from latentree.reproduction.records import (
@@ -49,6 +51,15 @@ def test_every_experiment_is_a_module_with_parts_of_its_own(name):
     assert experiment.part_names(quick=True), "the quick variant runs something of every experiment"
 
 
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_depends_on_no_other(name):
+    module = Path(experiment_module(name).__file__)
+    closure = import_closure(module, module.parents[2])
+    reached = {path.stem for path in closure if path.parent == module.parent}
+    assert reached & set(EXPERIMENTS) == {name}
+    assert "registry" not in reached
+
+
 def test_an_unknown_experiment_is_named_with_its_nearest():
     with pytest.raises(InputError, match="nearest: 'synthetic'"):
         experiment_module("sinthetic")
@@ -62,7 +73,7 @@ def test_a_part_without_its_data_says_so_down_to_the_page(tmp_path):
     assert list(rows.columns) == SUMMARY_COLUMNS
     (row,) = rows.to_dict("records")
     assert (row["experiment"], row["setting"], row["agrees"]) == ("shift", "high", "not comparable")
-    assert row["explanation"] == f"not run: no data ({registry.ZEISEL})"
+    assert row["explanation"] == f"not run: no data ({sources.ZEISEL})"
     assert row["explanation"] in page.reproduction_page(rows)
 
 

@@ -16,7 +16,8 @@ from latentree.config import load_config
 from latentree.errors import InputError
 from latentree.factor_settings import TorchModelSettings
 from latentree.gene_sets import read_gmt
-from latentree.reproduction.registry import EXPERIMENTS, MOVIELENS
+from latentree.reproduction.registry import EXPERIMENTS
+from latentree.reproduction.sources import MOVIELENS
 from latentree.model_settings import MODEL_SETTINGS
 
 
@@ -138,10 +139,13 @@ def atlas_source(wildcards):
 
 def model_settings(wildcards):
     """What a fit depends on, without the wildcard n_factors; checkpoints change no number."""
-    return settings(
+    chosen = settings(
         CONFIG.models.listed()[wildcards.model],
         exclude={"n_factors", "checkpoint_every"},
     )
+    if "batch" in chosen and chosen["batch"] is None:
+        chosen["batch"] = CONFIG.atlases[wildcards.atlas].batch
+    return chosen
 
 
 def draw_settings(wildcards):

@@ -6,7 +6,7 @@ import anndata
 
 from latentree.atlas import prepare_atlas
 from latentree.config import AtlasSettings
-from latentree.reproduction.registry import ZEISEL, ZEISEL_FULL
+from latentree.reproduction.sources import ZEISEL, ZEISEL_FULL
 from latentree.settings import PreprocessSettings
 
 MIN_CELLS_PER_TYPE = 5

@@ -17,8 +17,8 @@ from latentree.reproduction.averages import average
 from latentree.reproduction.cell_data import prepared
 from latentree.reproduction.held_out import few_epochs, rows_of
 from latentree.reproduction.records import Measurement, Row, Scale
-from latentree.reproduction.registry import GENE_SETS, SPARSE_VAE_PAPER, ZEISEL, ZEISEL_FULL
 from latentree.reproduction.rows import RowMaker
+from latentree.reproduction.sources import GENE_SETS, SPARSE_VAE_PAPER, ZEISEL, ZEISEL_FULL
 from latentree.scores import LoadedFit
 
 NAME = "cells"

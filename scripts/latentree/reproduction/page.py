@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pandas as pd
 
 from latentree.reproduction.records import FIGURE_ONLY
-from latentree.reproduction.registry import EXPERIMENTS, GENE_SETS, ZEISEL, ZHENG, experiment_module
+from latentree.reproduction.registry import EXPERIMENTS, experiment_module
+from latentree.reproduction.sources import GENE_SETS, ZEISEL, ZHENG
 
 FIGURES = "figures"
 """Folder of the pictures, beside the page."""

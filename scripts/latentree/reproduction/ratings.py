@@ -13,8 +13,8 @@ from latentree.errors import InputError
 from latentree.metrics import ndcg_at, ndcg_at_unmasked, recall_at, recall_at_unmasked
 from latentree.reproduction.held_out import cells_of, few_epochs, reconstruction, rows_of
 from latentree.reproduction.records import Measurement, Row, Scale
-from latentree.reproduction.registry import SPARSE_VAE_PAPER
 from latentree.reproduction.rows import RowMaker
+from latentree.reproduction.sources import SPARSE_VAE_PAPER
 
 NAME = "ratings"
 PROTOCOL = """\

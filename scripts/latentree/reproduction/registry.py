@@ -8,7 +8,8 @@ The experiment ``NAME`` is the module ``latentree/reproduction/NAME.py``, which 
     draw(samples: pd.DataFrame, path: Path) -> None                 # only where `figure` is set here: an SVG
                                                                     # from the samples of all parts
 
-Each part is one job of one to four CPU minutes (seconds where ``scale.quick``).
+Each part is one job of one to four CPU minutes (seconds where ``scale.quick``). No experiment imports this
+module (names are in sources.py): its jobs run again when code that it imports has changed.
 """
 
 from collections.abc import Mapping
@@ -16,16 +17,7 @@ from dataclasses import dataclass
 from types import MappingProxyType, ModuleType
 
 from latentree.errors import InputError, listed, nearest
-
-ZEISEL = "zeisel2015_200genes.h5ad"
-ZHENG = "zheng2017_sorted_pbmc.h5ad"
-ZEISEL_FULL = "zeisel2015_full.h5ad"
-"""Of all genes; config/zeisel.yaml tells how to make it."""
-GENE_SETS = "GO_Biological_Process_2021.human.gmt"
-MOVIELENS = "u.data"
-"""Stands for the file that the config's ``reproduction.movielens`` names, whatever it is called."""
-
-SPARSE_VAE_PAPER = "Moran et al. 2022 (Sparse VAE)"
+from latentree.reproduction.sources import GENE_SETS, MOVIELENS, SPARSE_VAE_PAPER, ZEISEL, ZEISEL_FULL
 
 
 @dataclass(frozen=True)

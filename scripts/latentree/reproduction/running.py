@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from latentree.reproduction.records import MEASUREMENT_COLUMNS, NOT_RUN, Measurement, Outcome, Scale
-from latentree.reproduction.registry import EXPERIMENTS, MOVIELENS, experiment_module
+from latentree.reproduction.registry import EXPERIMENTS, experiment_module
+from latentree.reproduction.sources import MOVIELENS
 
 
 def run_part(experiment: str, part: str, scale: Scale) -> tuple[pd.DataFrame, pd.DataFrame]:

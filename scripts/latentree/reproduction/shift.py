@@ -13,8 +13,8 @@ from latentree.fitted import Fit
 from latentree.reproduction.cell_data import prepared
 from latentree.reproduction.held_out import cells_of, few_epochs, reconstruction, rows_of
 from latentree.reproduction.records import Measurement, Row, Scale
-from latentree.reproduction.registry import SPARSE_VAE_PAPER, ZEISEL
 from latentree.reproduction.rows import RowMaker
+from latentree.reproduction.sources import SPARSE_VAE_PAPER, ZEISEL
 
 NAME = "shift"
 PROTOCOL = f"""\

@@ -20,8 +20,8 @@ from latentree.reproduction.held_out import (
     wrong_entries,
 )
 from latentree.reproduction.records import FIGURE_ONLY, Measurement, Row, Scale
-from latentree.reproduction.registry import SPARSE_VAE_PAPER
 from latentree.reproduction.rows import RowMaker
+from latentree.reproduction.sources import SPARSE_VAE_PAPER
 from latentree.synthetic import SyntheticData, paper_data
 
 NAME = "synthetic"
