@@ -140,6 +140,7 @@ def metrics_table(
     atlas: str,
     fits: Sequence[LoadedFit],
     reference: Callable[[str, int, int], LoadedFit] | None = None,
+    batches: pd.Series | None = None,
 ) -> pd.DataFrame:
     """Scores of every fit, beside those of majority, chance, PCA and NMF on the same split.
 
@@ -153,11 +154,15 @@ def metrics_table(
         Called with a model (pca, nmf), n_factors and seed where such a fit is not among ``fits``; None: those
         rows are left out. A reference that the data do not admit (:class:`InputError`) is left out and
         logged.
+    batches
+        Batch of each cell by its name, where the config names a column.
 
     Returns
     -------
-    Columns ``METRICS_COLUMNS``. Metrics (split): accuracy, balanced_accuracy, ari, nmi (test); r2,
-    r2_scaled (as the fit recorded them); hoyer, zeros (share of loadings that are exactly zero),
+    Columns ``METRICS_COLUMNS``. Metrics (split): accuracy, balanced_accuracy, ari, nmi (test); of the live
+    factors silhouette of the types, batch_mixing (1: as by chance within a type, 0: apart), latent_hoyer,
+    smi (alignment of factors with types) beside smi_chance (test); r2, r2_scaled,
+    log_likelihood (as the fit recorded them); hoyer of loadings, zeros (share that is exactly zero),
     active_genes (mean number of loadings other than zero per live factor), alive_factors (none). What
     cannot be computed, such as an accuracy without test cells, has no row. Rows of majority and chance
     have n_factors 0 and seed ``none``, because they depend on neither.
@@ -166,7 +171,7 @@ def metrics_table(
     rows = [
         (atlas, fit.model, fit.n_factors, fit.seed, metric, split, value)
         for fit in everything
-        for metric, split, value in _scores(fit)
+        for metric, split, value in _scores(fit, batches)
     ]
     if fits:
         rows += [
@@ -252,7 +257,7 @@ def enrichment_note(
     return f"{tested}, with gseapy {version('gseapy')}"
 
 
-def _scores(fit: LoadedFit) -> Iterator[tuple[str, str, float]]:
+def _scores(fit: LoadedFit, batches: pd.Series | None) -> Iterator[tuple[str, str, float]]:
     """Metric, split and value of one fit."""
     train, test = fit.rows("train"), fit.rows("test")
     if len(train) and len(test):
@@ -265,7 +270,10 @@ def _scores(fit: LoadedFit) -> Iterator[tuple[str, str, float]]:
         clusters = metrics.cluster_cells(fit.latents[test], len(np.unique(types)))
         yield "ari", "test", metrics.ari(types, clusters)
         yield "nmi", "test", metrics.nmi(types, clusters)
-    for metric in ("r2", "r2_scaled"):
+        if fit.alive.any():
+            for metric, value in _of_live_factors(fit, test, batches):
+                yield metric, "test", value
+    for metric in ("r2", "r2_scaled", "log_likelihood"):
         for split, value in fit.summary.get(metric, {}).items():
             if value is not None:
                 yield metric, split, float(value)
@@ -279,6 +287,21 @@ def _scores(fit: LoadedFit) -> Iterator[tuple[str, str, float]]:
     for metric, split in _DIAGNOSTICS.items():
         if diagnostics.get(metric) is not None:
             yield metric, split, float(diagnostics[metric])
+
+
+def _of_live_factors(
+    fit: LoadedFit, rows: np.ndarray, batches: pd.Series | None
+) -> Iterator[tuple[str, float]]:
+    """Metric and value of what the latents of some cells look like; a dead factor would count as noise."""
+    latents, types = fit.latents[rows][:, fit.alive], fit.cell_types[rows]
+    yield "silhouette", metrics.silhouette(latents, types)
+    yield "latent_hoyer", metrics.latent_hoyer(latents).value
+    alignment = metrics.factor_label_alignment(latents, types)
+    yield "smi", alignment.value
+    yield "smi_chance", alignment.chance
+    if batches is not None:
+        of_cells = batches.reindex(fit.cells[rows]).to_numpy(dtype=str)
+        yield "batch_mixing", metrics.batch_mixing(latents, of_cells, types)
 
 
 def _guesses(fit: LoadedFit) -> Iterator[tuple[str, str, float]]:

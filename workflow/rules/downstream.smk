@@ -21,6 +21,7 @@ rule score_fits:
         runtime=minutes(30),
     params:
         code=code("score_fits.py"),
+        batch=lambda wildcards: CONFIG.atlases[wildcards.atlas].batch,
     script:
         "../../scripts/score_fits.py"
 

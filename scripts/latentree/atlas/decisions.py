@@ -45,6 +45,7 @@ class Found:
     named: GeneNames
     labels: np.ndarray
     donors: np.ndarray | None
+    batches: np.ndarray | None
     library_size: np.ndarray | None
     kind: Kind
     values: sparse.csr_matrix

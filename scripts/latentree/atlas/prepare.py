@@ -155,6 +155,10 @@ def _read(opened: Source, work: Work) -> Found:
     library_size = None
     if settings.library_size is not None:
         library_size = checked_library_size(obs, settings.library_size, work.key("library_size"), work.shown)
+    batches = None
+    if settings.batch is not None:
+        remedy = "Name one of these, or leave it empty"
+        batches = labels_of(column_of(obs, settings.batch, work.key("batch"), work.shown, remedy))
     choice = choose_matrix(opened.candidates, settings.matrix, work.shown, work.key)
     genes = choice.candidate.genes
     named = gene_names(genes, settings.symbol_column, work.shown, work.key("symbol_column"))
@@ -164,7 +168,7 @@ def _read(opened: Source, work: Work) -> Found:
     except ValueError as error:
         raise damaged(work.shown, error) from None
     cells = clean_frame(obs).set_axis(names, axis=0)
-    return Found(cells, clean_frame(genes), named, labels, donors, library_size, choice.kind, values)
+    return Found(cells, clean_frame(genes), named, labels, donors, batches, library_size, choice.kind, values)
 
 
 def _cleaned(found: Found, work: Work) -> anndata.AnnData:
@@ -178,6 +182,9 @@ def _cleaned(found: Found, work: Work) -> anndata.AnnData:
         # a cell of an unknown donor could have a sister on every side
         unknown = np.array([donor is None for donor in found.donors], dtype=bool)
         ledger.drop(unknown, f"no value in {work.settings.split_by} (split_by)")
+    if found.batches is not None:
+        unknown = np.array([batch is None for batch in found.batches], dtype=bool)
+        ledger.drop(unknown, f"no value in {work.settings.batch} (batch)")
     ignored = work.settings.ignore_cell_types
     filtered = filter_atlas(
         found.values, found.labels, ledger, ignored, work.preprocess, work.min_cells_per_type

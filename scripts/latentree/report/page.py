@@ -10,12 +10,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from latentree import __version__
 from latentree.files import write_text
+from latentree.report.batch_verdicts import batch_verdicts
 from latentree.report.facts import diagnostic_sentences, facts, software
 from latentree.report.inputs import Inputs, read_inputs
 from latentree.report.tables import (
     FactorRow,
     factor_agreement,
     factor_rows,
+    fit_table,
     remarks,
     score_table,
     stability_table,
@@ -29,6 +31,11 @@ TEMPLATES = Path(__file__).resolve().parent / "templates"
 _MODEL_WORDS = {
     "sparse_vae": "Sparse VAE: every gene depends on few factors; loadings with exact zeros.",
     "vae": "Variational autoencoder: loadings are slopes of its decoder, none exactly zero.",
+    "beta_vae": "beta-VAE: a VAE with a weight on KL; loadings as the VAE's.",
+    "vsc": "Variational sparse coding: each cell switches factors on or off; loadings as the VAE's.",
+    "oi_vae": "oi-VAE: factors reach groups of genes (gene sets) or leave them exactly alone.",
+    "dd_vae": "VAE with a structured prior (Mathieu et al. 2019); loadings as the VAE's.",
+    "intel_vae": "InteL-VAE: normal latents through a mapping (Miao et al. 2022); loadings as the VAE's.",
     "nmf": "Non-negative matrix factorisation.",
     "pca": "Principal component analysis; the reference.",
     "ica": "Independent component analysis (FastICA).",
@@ -115,12 +122,13 @@ def render(
         atlas=config["atlases"][atlas_name],
         seeds=config["seeds"],
         first_seed=first_seed,
-        verdicts=verdicts(inputs, config, first_seed),
+        verdicts={**verdicts(inputs, config, first_seed), **batch_verdicts(inputs.metrics)},
         facts=facts(inputs.qc),
         tree=_picture(
             inputs, "tree.svg", "Tree of the cell types.", "Tree of the cell types (environments)."
         ),
         scores=score_table(inputs.metrics),
+        fit_scores=fit_table(inputs.metrics),
         scores_remarks=remarks(inputs.metrics),
         scores_picture=_picture(
             inputs,

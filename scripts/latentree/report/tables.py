@@ -13,14 +13,22 @@ _SCORES = {
     "balanced_accuracy": "balanced accuracy",
     "ari": "ARI",
     "nmi": "NMI",
+    "silhouette": "silhouette",
+    "smi": "SMI",
+    "smi_chance": "SMI, chance",
+    "latent_hoyer": "Hoyer, latents",
+    "batch_mixing": "batch mixing",
+}
+_FITS = {
     "r2": "R², held out",
     "r2_scaled": "R², genes scaled",
-    "hoyer": "Hoyer sparsity",
+    "log_likelihood": "log p per cell",
+    "hoyer": "Hoyer, loadings",
     "zeros": "exact zeros",
     "active_genes": "active genes",
     "alive_factors": "alive factors",
 }
-_WHOLE = ("active_genes", "alive_factors")
+_ONE_DIGIT = ("active_genes", "alive_factors", "log_likelihood")
 _REFERENCES = {"majority": "majority (reference)", "chance": "chance (reference)"}
 _COMPARISONS = {"halves": "halves", "resamples": "resamples", "seeds": "seeds"}
 _TBR_METRICS = {
@@ -73,23 +81,42 @@ def mean_and_sd(values: pd.Series, digits: int = 3) -> str:
 
 
 def score_table(metrics: pd.DataFrame) -> Table:
-    """Every model and reference by every metric, on test cells where a split applies."""
-    shown = metrics[metrics["split"].isin(["test", "none"]) & metrics["metric"].isin(list(_SCORES))]
-    columns = [name for name in _SCORES if (shown["metric"] == name).any()]
+    """Every model and reference by what its latents say of the test cells."""
+    words = (
+        "Latents on test cells, mean ± sd over seeds; no ± for a single seed or where all seeds agree. "
+        "PCA, NMF, majority and chance are the references. SMI: how far single factors tell single types."
+    )
+    if (metrics["metric"] == "batch_mixing").any():
+        words += " Batch mixing: 1 as by chance within a type, 0 apart."
+    return _by_model(metrics, _SCORES, words)
+
+
+def fit_table(metrics: pd.DataFrame) -> Table:
+    """Every model by how it fits held-out cells, and how sparse it is."""
+    words = (
+        "Fit and sparsity, mean ± sd over seeds. log p (nats) compares models of the same values only: "
+        "counts and logarithms do not share a unit."
+    )
+    return _by_model(metrics[~metrics["model"].isin(list(_REFERENCES))], _FITS, words)
+
+
+def _by_model(metrics: pd.DataFrame, names: Mapping[str, str], words: str) -> Table:
+    """A row per model and number of factors, a column per metric that is there."""
+    shown = metrics[metrics["split"].isin(["test", "none"]) & metrics["metric"].isin(list(names))]
+    columns = [name for name in names if (shown["metric"] == name).any()]
     groups = list(shown.groupby(["model", "n_factors"], sort=False))
     groups.sort(key=lambda item: item[0][0] in _REFERENCES)
     rows = []
     for (model, k), mine in groups:
         cells = [
-            mean_and_sd(mine.loc[mine["metric"] == name, "value"], 1 if name in _WHOLE else 3)
+            mean_and_sd(mine.loc[mine["metric"] == name, "value"], 1 if name in _ONE_DIGIT else 3)
             for name in columns
         ]
         name = str(model)
         rows.append((_REFERENCES.get(name, name), _NO_VALUE if name in _REFERENCES else str(k), *cells))
     return Table(
-        "Scores on test cells, mean ± sd over seeds; no ± for a single seed or where all seeds agree. "
-        "PCA, NMF, majority and chance are the references.",
-        ("model", "k", *(_SCORES[name] for name in columns)),
+        words,
+        ("model", "k", *(names[name] for name in columns)),
         tuple(rows),
         n_labels=2,
     )

@@ -1,0 +1,30 @@
+"""How far batches mix in the latents, in sentences."""
+
+import pandas as pd
+
+from latentree.report.verdicts import Verdict, fit_name
+
+_TOPIC = "Batches"
+_APART = 0.5
+"""A cell has fewer than half of the neighbours from other batches that chance would give it."""
+
+
+def batch_verdicts(metrics: pd.DataFrame) -> dict[str, list[Verdict]]:
+    """What may be said of batch mixing on test cells, by topic; PCA, which knows no batches, is there too."""
+    rows = metrics[(metrics["metric"] == "batch_mixing") & (metrics["split"] == "test")]
+    if rows.empty:
+        return {}
+    levels = rows.groupby(["model", "n_factors"], sort=False)["value"].mean()
+    told = ", ".join(f"{fit_name(*key)} {level:.2f}" for key, level in levels.items())
+    said = [
+        Verdict(
+            _TOPIC,
+            f"Mixing of batches among a cell's neighbours of its type (1: as by chance, 0: apart): {told}. "
+            "Batches that differ in more than technique should not mix wholly.",
+        )
+    ]
+    apart = [fit_name(*key) for key, level in levels.items() if level < _APART]
+    if apart:
+        text = f"Batches lie apart in {', '.join(apart)}: its factors tell of batches as well as of cells."
+        said.append(Verdict(_TOPIC, text, "caution"))
+    return {_TOPIC: said}
