@@ -51,6 +51,7 @@ def jobs(quick: bool) -> list[Job]:
         *(Job(f"synthetic:{part}", ("--parts", part)) for part in ("paper", "default", "truths")),
         Job("ablation", ("--atlases", *(atlases if quick else ("zeisel2015",))), takes_data=True),
         Job("accuracy", ("--splits", "3"), takes_data=True),
+        Job("likelihoods", takes_data=True),
     ]
 
 

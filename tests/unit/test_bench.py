@@ -14,6 +14,7 @@ SMALL = {
     "scale": ("scale", {"linear"}),
     "atlas_memory": ("atlas_memory", {"csr"}),
     "accuracy": ("accuracy", {"pca", "nmf"}),
+    "likelihoods": ("likelihoods", {"pca", "vae", "sparse_vae"}),
     "ablation": ("ablation", {"default (counts)", "recipe: paper"}),
 }
 LABELS = {"speed": "fit", "scale": "decoder", "atlas_memory": "storage", "ablation": "variant"}

@@ -14,8 +14,9 @@ def batch_verdicts(metrics: pd.DataFrame) -> dict[str, list[Verdict]]:
     rows = metrics[(metrics["metric"] == "batch_mixing") & (metrics["split"] == "test")]
     if rows.empty:
         return {}
-    levels = rows.groupby(["model", "n_factors"], sort=False)["value"].mean()
-    told = ", ".join(f"{fit_name(*key)} {level:.2f}" for key, level in levels.items())
+    groups = rows.groupby(["model", "n_factors"], sort=False)["value"]
+    levels = {fit_name(model, k): float(values.mean()) for (model, k), values in groups}
+    told = ", ".join(f"{name} {level:.2f}" for name, level in levels.items())
     said = [
         Verdict(
             _TOPIC,
@@ -23,7 +24,7 @@ def batch_verdicts(metrics: pd.DataFrame) -> dict[str, list[Verdict]]:
             "Batches that differ in more than technique should not mix wholly.",
         )
     ]
-    apart = [fit_name(*key) for key, level in levels.items() if level < _APART]
+    apart = [name for name, level in levels.items() if level < _APART]
     if apart:
         text = f"Batches lie apart in {', '.join(apart)}: its factors tell of batches as well as of cells."
         said.append(Verdict(_TOPIC, text, "caution"))
