@@ -17,7 +17,14 @@ from dataclasses import dataclass
 from types import MappingProxyType, ModuleType
 
 from latentree.errors import InputError, listed, nearest
-from latentree.reproduction.sources import GENE_SETS, MOVIELENS, SPARSE_VAE_PAPER, ZEISEL, ZEISEL_FULL
+from latentree.reproduction.sources import (
+    GENE_SETS,
+    MOVIELENS,
+    SPARSE_VAE_PAPER,
+    ZEISEL,
+    ZEISEL_FULL,
+    ZHENG,
+)
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,7 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
             parts=(
                 *(Part(f"split{i}", (ZEISEL, GENE_SETS), quick=i == 0) for i in range(5)),
                 Part("full", (ZEISEL_FULL, GENE_SETS), quick=False),
+                Part("blood", (ZHENG, GENE_SETS), quick=False),
             ),
         ),
         "ratings": Experiment(
