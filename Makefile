@@ -59,9 +59,9 @@ bench: bench-setup
 # the papers' experiments; writes docs/reproduction.md
 reproduce: setup
 	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete --config 'reproduction={$(REPRODUCE_CONFIG)}' -- reproduce
-	mkdir -p docs/figures
+	mkdir -p docs/figures results/reproduction/figures
 	cp results/reproduction/reproduction.md docs/reproduction.md
-	cp results/reproduction/figures/*.svg docs/figures/
+	cp -R results/reproduction/figures/. docs/figures
 
 # one seed and small grids: shows that all of it runs
 reproduce-quick: setup
