@@ -60,12 +60,22 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
         "synthetic": Experiment(
             paper=SPARSE_VAE_PAPER,
             title="Sparse VAE: synthetic data with correlated factors",
-            parts=(Part("rho00"), Part("rho02"), Part("rho04"), Part("rho06"), Part("rho08")),
+            parts=(
+                Part("rho00"),
+                Part("rho02", quick=False),
+                Part("rho04"),
+                Part("rho06", quick=False),
+                Part("rho08", quick=False),
+            ),
         ),
         "shift": Experiment(
             paper=SPARSE_VAE_PAPER,
             title="Sparse VAE: training and test cells that differ",
-            parts=(Part("high", (ZEISEL,)), Part("medium", (ZEISEL,)), Part("low", (ZEISEL,))),
+            parts=(
+                Part("high", (ZEISEL,)),
+                Part("medium", (ZEISEL,), quick=False),
+                Part("low", (ZEISEL,), quick=False),
+            ),
         ),
         "cells": Experiment(
             paper=SPARSE_VAE_PAPER,
