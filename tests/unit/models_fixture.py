@@ -5,20 +5,21 @@ import numpy as np
 from latentree.model_settings import MODEL_SETTINGS
 from latentree.models import model_class
 from latentree.models.base import FactorModel, RunOptions
+from latentree.models.gene_groups import EXEMPT, GeneGroups
 from latentree.models.scaling import Matrix, TrainingData
 
 N_CELLS, N_GENES, N_FACTORS = 120, 15, 3
-MODELS = ["pca", "ica", "nmf", "vae"]
-QUICK = {
-    "vae": {
-        "max_epochs": 5,
-        "hidden": 8,
-        "batch_size": 32,
-        "learning_rate": 3e-3,
-        "kl_warmup": 0.2,
-        "dropout": 0.1,
-    }
+_QUICK_VAE: dict[str, object] = {
+    "max_epochs": 5,
+    "hidden": 8,
+    "batch_size": 32,
+    "learning_rate": 3e-3,
+    "kl_warmup": 0.2,
+    "dropout": 0.1,
 }
+VAES = ["vae", "beta_vae", "vsc", "oi_vae", "dd_vae", "intel_vae"]
+MODELS = ["pca", "ica", "nmf", *VAES]
+QUICK = dict.fromkeys(VAES, _QUICK_VAE)
 
 
 def log_counts(seed: int = 0, n_cells: int = N_CELLS) -> np.ndarray:
@@ -28,9 +29,11 @@ def log_counts(seed: int = 0, n_cells: int = N_CELLS) -> np.ndarray:
 
 
 def as_data(x: Matrix) -> TrainingData:
+    """A fifth of the cells validates; neighbouring genes are in the same of three sets, the last in none."""
     rows = np.random.default_rng(1).permutation(x.shape[0])
     cut = int(0.8 * len(rows))
-    return TrainingData(x, np.sort(rows[:cut]), np.sort(rows[cut:]))
+    groups = GeneGroups(("a", "b", "c", EXEMPT), np.arange(x.shape[1]) * 4 // x.shape[1])
+    return TrainingData(x, np.sort(rows[:cut]), np.sort(rows[cut:]), groups=groups)
 
 
 def fitted(
