@@ -44,15 +44,16 @@ def test_what_can_be_known_before_any_job_is_said_before_any_job(finished, confi
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def failing_job(checkout, config, rule_log):
-    """Run until a job fails; its log."""
-    done = checkout.snakemake("--configfile", checkout.config(config), check=False)
+def failing_jobs(checkout, config, *rule_logs, files=()):
+    """Run, towards some files or all, until jobs have failed; their logs."""
+    done = checkout.snakemake(*files, "--keep-going", "--configfile", checkout.config(config), check=False)
     assert done.returncode == 1
-    log = (checkout.root / "results" / "logs" / rule_log).read_text()
-    assert "latentree: error: " in log
-    assert "Traceback" not in log
-    assert log.splitlines()[-1] in done.stdout + done.stderr, "the message also reaches Snakemake's output"
-    return log
+    logs = [(checkout.root / "results" / "logs" / name).read_text() for name in rule_logs]
+    for log in logs:
+        assert "latentree: error: " in log
+        assert "Traceback" not in log
+        assert log.splitlines()[-1] in done.stdout + done.stderr, "Snakemake's output has the message, too"
+    return logs
 
 
 @pytest.fixture
@@ -66,30 +67,27 @@ def cells():
 def test_a_truncated_file_leaves_nothing_half_written(checkout, cells):
     cells.write_h5ad(checkout.root / "whole.h5ad")
     (checkout.root / "cut.h5ad").write_bytes((checkout.root / "whole.h5ad").read_bytes()[:5000])
-    log = failing_job(checkout, small(path="cut.h5ad", cell_type="type"), "pbmc/prepare_atlas.log")
+    (log,) = failing_jobs(checkout, small(path="cut.h5ad", cell_type="type"), "pbmc/prepare_atlas.log")
     assert "cut.h5ad" in log
     assert not list((checkout.root / "results" / "pbmc").rglob("*.*"))
     (record,) = (checkout.root / "results" / "provenance").glob("*/run.json")
     assert '"state": "failure"' in record.read_text()
 
 
-def test_more_factors_than_genes_names_both_numbers(checkout, cells):
-    cells.write_h5ad(checkout.root / "a.h5ad")
-    config = small(path="a.h5ad", cell_type="type", gene_sets=[])
-    config["models"] = {"pca": {"n_factors": 99}}
-    log = failing_job(checkout, config, "pbmc/fit_model/pca.k99.seed0.log")
-    assert "99" in log
-    assert "30" in log
-
-
-def test_cuda_asked_for_and_absent(checkout, cells):
-    torch = pytest.importorskip("torch")
-    if torch.cuda.is_available():
-        pytest.skip("this machine has CUDA")
+def test_more_factors_than_genes_names_both_numbers_and_absent_cuda_is_said(checkout, cells):
     cells.write_h5ad(checkout.root / "a.h5ad")
     config = {**small(path="a.h5ad", cell_type="type", gene_sets=[]), "device": "cuda"}
-    config["models"] = {"vae": {"n_factors": 2, "max_epochs": 1}}
-    assert "cuda" in failing_job(checkout, config, "pbmc/fit_model/vae.k2.seed0.log").lower()
+    config["models"] = {"pca": {"n_factors": 99}, "vae": {"n_factors": 2, "max_epochs": 1}}
+    fits = ["pca.k99", "vae.k2"]
+    logs = failing_jobs(
+        checkout,
+        config,
+        *(f"pbmc/fit_model/{fit}.seed0.log" for fit in fits),
+        files=[f"results/pbmc/fits/{fit.replace('.', '/')}/seed0/factors.h5ad" for fit in fits],
+    )
+    assert "99" in logs[0]
+    assert "30" in logs[0]
+    assert "cuda" in logs[1].lower()
 
 
 @pytest.fixture
@@ -114,7 +112,7 @@ def test_a_download_is_checked_and_its_error_shows_both_hashes(checkout, cells, 
     cells.write_h5ad(folder / "a.h5ad")
     right = hashlib.sha256((folder / "a.h5ad").read_bytes()).hexdigest()
     config = small(path=f"{address}/a.h5ad", sha256="0" * 64, cell_type="type", gene_sets=[])
-    log = failing_job(checkout, config, "pbmc/download_atlas.log")
+    (log,) = failing_jobs(checkout, config, "pbmc/download_atlas.log")
     assert right in log
     assert "0" * 64 in log
     assert not (checkout.root / "results" / "pbmc" / "source.h5ad").exists()
