@@ -2,7 +2,13 @@
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+)
 
 from latentree.model_settings import (
     MODEL_SETTINGS,
@@ -95,6 +101,11 @@ class ModelsConfig(Settings):
     def _empty_means_defaults(cls, value: Any) -> Any:
         # `pca:` with nothing behind it is YAML's null
         return {} if value is None else value
+
+    @model_serializer(mode="wrap")
+    def _without_unlisted(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # null would mean defaults when it is read again
+        return {name: value for name, value in plain(self).items() if value is not None}
 
     def listed(self) -> dict[str, Any]:
         """The models named in the config, in its order of fields."""
