@@ -1,8 +1,9 @@
 """What each factor model can be told; :data:`MODEL_SETTINGS` finds the settings by the model's name."""
 
-from typing import Literal
+from os import PathLike
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from latentree.factor_settings import FactorModelSettings, TorchModelSettings
 from latentree.sparse_vae_settings import SparseVAESettings
@@ -93,7 +94,6 @@ class OIVAESettings(VAESettings):
     width: int = Field(4, ge=1, description="numbers through which the factors move a set")
     lam: float = Field(1.0, ge=0, description="weight of the norms of what a factor does to a set; 0: none")
     lam_by_size: bool = Field(True, description="multiply lam by the root of the set's number of genes")
-    lam_ramp: float = Field(0.1, ge=0, le=1, description="share of the epochs over which lam is switched on")
     theta_weight: float = Field(
         1.0, ge=0, description="weight of the standard normal prior of sets' networks"
     )
@@ -108,6 +108,13 @@ class OIVAESettings(VAESettings):
         description="step size of plain gradient steps on the sets' weights (the paper: 1e-4); null: Adam's",
     )
 
+    @field_validator("gene_sets", mode="before")
+    @classmethod
+    def _paths_are_text(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [str(path) if isinstance(path, PathLike) else path for path in value]
+        return str(value) if isinstance(value, PathLike) else value
+
 
 class DDVAESettings(VAESettings):
     """Disentangling disentanglement (Mathieu et al. 2019): overlap and a structured prior."""
@@ -121,8 +128,8 @@ class DDVAESettings(VAESettings):
     alpha: float | None = Field(
         None,
         ge=0,
-        description="weight of the divergence between the cells' latents together and the prior; null: 100"
-        " for sparse, 1 for clusters, else 0",
+        description="weight of the divergence between the cells' latents together and the prior, switched on"
+        " with KL; null: 100 for sparse, 1 for clusters, else 0",
     )
     divergence: Literal["auto", "kl", "mmd"] = Field(
         "auto",

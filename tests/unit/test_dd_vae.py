@@ -31,9 +31,9 @@ def _fitted(x: np.ndarray, **given: object) -> DDVAEModel:
     return model
 
 
-def _loss(module: DDVAEModule, x: torch.Tensor, seed: int = 0) -> dict[str, torch.Tensor]:
+def _loss(module: DDVAEModule, x: torch.Tensor, progress: float = 1.0) -> dict[str, torch.Tensor]:
     with torch.no_grad():
-        return module.loss_parts(Batch(x), torch.Generator().manual_seed(seed), 1.0)
+        return module.loss_parts(Batch(x), torch.Generator().manual_seed(0), progress)
 
 
 def test_the_isotropic_prior_alone_is_the_vae_bit_for_bit() -> None:
@@ -96,6 +96,14 @@ def test_validation_loss_is_the_same_whenever_it_is_asked_for() -> None:
     assert first == second
     # of a draw: at the mean, where the spike is, it would be far too small
     assert float(first["kl"]) == float(kl) > 0
+
+
+def test_the_divergence_is_switched_on_with_kl() -> None:
+    x = log_counts()
+    module = _fitted(x, prior="sparse", kl_warmup=0.5).module
+    module.train()
+    parts = [float(_loss(module, torch.from_numpy(x), at)["aggregate"]) for at in (0.0, 0.25, 0.5, 1.0)]
+    assert parts == pytest.approx([0, parts[3] / 2, parts[3], parts[3]], rel=1e-5)
 
 
 def test_the_epochs_last_few_cells_do_not_count_as_all_of_them() -> None:

@@ -12,7 +12,8 @@ from latentree.errors import InputError
 from latentree.files import read_table, write_table
 from latentree.reproduction import page, running, sources, summary
 from latentree.reproduction.averages import average, claim, paired_difference
-from latentree.reproduction.drawing import draw_experiment, draw_points
+from latentree.reproduction.drawing import draw_experiment
+from latentree.reproduction.points import draw_points
 from latentree.reproduction.records import (
     MEASUREMENT_COLUMNS,
     NOT_RUN,

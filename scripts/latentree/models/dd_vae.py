@@ -62,7 +62,10 @@ class DDVAEModule(VAEModule):
         elif 2 * len(y) < self.full_batch:
             # the epoch's last few cells say little about all of them
             return {"aggregate": y.new_zeros(())}
-        return {"aggregate": self.alpha * self.aggregate_divergence(q, y, generator)}
+        # switched on with KL: strong from the start it drives all cells into the prior, and none comes back
+        warmup = self.settings.kl_warmup
+        weight = self.alpha * (min(1.0, self.progress / warmup) if warmup > 0 else 1.0)
+        return {"aggregate": weight * self.aggregate_divergence(q, y, generator)}
 
     def aggregate_divergence(self, q: Posterior, y: Tensor, generator: torch.Generator) -> Tensor:
         """D(q(z), p(z)) of cells with posteriors q and draws y, a scalar."""

@@ -18,6 +18,7 @@ from types import MappingProxyType, ModuleType
 
 from latentree.errors import InputError, listed, nearest
 from latentree.reproduction.sources import (
+    DD_PAPER,
     GENE_SETS,
     MOVIELENS,
     SPARSE_VAE_PAPER,
@@ -91,6 +92,16 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
             title="Sparse VAE: ratings of films (MovieLens)",
             parts=(Part("folds", (MOVIELENS,)),),
         ),
+        "dd": Experiment(
+            paper=DD_PAPER,
+            title="Disentangling disentanglement: clusters, sparse cells, shapes",
+            parts=(
+                Part("pinwheel"),
+                *(Part(f"sparse{i}", (ZHENG,), quick=i == 1) for i in (1, 2, 3)),
+                Part("shapes"),
+            ),
+            figure="Draws of the points' posteriors under the prior of four clusters, coloured by the arm",
+        ),
     }
 )
 
@@ -117,6 +128,10 @@ def experiment_module(name: str) -> ModuleType:
         from latentree.reproduction import ratings
 
         return ratings
+    if name == "dd":
+        from latentree.reproduction import dd
+
+        return dd
     raise InputError(
         "experiment",
         f"{name!r} is not an experiment{nearest(name, EXPERIMENTS)}",

@@ -9,3 +9,4 @@ MOVIELENS = "u.data"
 """Stands for the file that the config's ``reproduction.movielens`` names, whatever it is called."""
 
 SPARSE_VAE_PAPER = "Moran et al. 2022 (Sparse VAE)"
+DD_PAPER = "Mathieu et al. 2019 (disentangling disentanglement)"
