@@ -20,6 +20,7 @@ from latentree.errors import InputError, listed, nearest
 from latentree.reproduction.sources import (
     DD_PAPER,
     GENE_SETS,
+    INTEL_PAPER,
     MOVIELENS,
     SPARSE_VAE_PAPER,
     ZEISEL,
@@ -102,6 +103,20 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
             ),
             figure="Draws of the points' posteriors under the prior of four clusters, coloured by the arm",
         ),
+        "intel": Experiment(
+            paper=INTEL_PAPER,
+            title="InteL-VAE: shapes, sparse latents and clusters",
+            parts=(
+                *(
+                    Part(shape, quick=shape in ("circle", "mixture"))
+                    for shape in ("circle", "square", "star", "two_holes", "mixture")
+                ),
+                Part("sparse", (ZHENG,)),
+                Part("clusters", (ZHENG,)),
+                Part("digits"),
+            ),
+            figure="New points of VAE and InteL-VAE over the data, one seed",
+        ),
     }
 )
 
@@ -132,6 +147,10 @@ def experiment_module(name: str) -> ModuleType:
         from latentree.reproduction import dd
 
         return dd
+    if name == "intel":
+        from latentree.reproduction import intel
+
+        return intel
     raise InputError(
         "experiment",
         f"{name!r} is not an experiment{nearest(name, EXPERIMENTS)}",

@@ -10,3 +10,4 @@ MOVIELENS = "u.data"
 
 SPARSE_VAE_PAPER = "Moran et al. 2022 (Sparse VAE)"
 DD_PAPER = "Mathieu et al. 2019 (disentangling disentanglement)"
+INTEL_PAPER = "Miao et al. 2022 (InteL-VAE)"
