@@ -7,6 +7,7 @@ this hash as a parameter, and every job record holds it.
 import ast
 import hashlib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 PACKAGE = "latentree"
@@ -28,6 +29,7 @@ def import_closure(script: str | Path, library: Path | None = None) -> list[Path
     script = Path(script).resolve()
     library = script.parent if library is None else library.resolve()
     reached: set[Path] = set()
+    followed: set[str] = set()
     waiting = [script]
     while waiting:
         path = waiting.pop()
@@ -35,8 +37,9 @@ def import_closure(script: str | Path, library: Path | None = None) -> list[Path
             continue
         reached.add(path)
         if path.suffix == ".py":
-            for module in _imported_modules(path, library):
-                waiting.extend(_files_of(module, library))
+            modules = _imported_modules(path.read_bytes(), path.relative_to(library)) - followed
+            followed |= modules
+            waiting.extend(file for module in modules for file in _files_of(module, library))
     return sorted(reached)
 
 
@@ -51,19 +54,25 @@ def code_hash(script: str | Path, library: Path | None = None) -> str:
     return digest.hexdigest()
 
 
-def _imported_modules(path: Path, library: Path) -> Iterator[str]:
-    """Dotted names that a file imports from the package; some may be attributes, not modules."""
-    for node in _runtime_nodes(ast.parse(path.read_bytes())):
+# kept by content, because a run hashes all of its scripts and they share most of the library
+@cache
+def _imported_modules(source: bytes, place: Path) -> frozenset[str]:
+    """Dotted names that a file at a place in the library imports from the package.
+
+    Some may be attributes, not modules.
+    """
+    found: set[str] = set()
+    for node in _runtime_nodes(ast.parse(source)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = _absolute(node, path, library)
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            base = _absolute(node, place)
+            found.update((base, *(f"{base}.{alias.name}" for alias in node.names)))
+    return frozenset(name for name in found if name.split(".")[0] == PACKAGE)
 
 
 def _runtime_nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those under ``if TYPE_CHECKING:``, which never run."""
+    """Statements but those under ``if TYPE_CHECKING:``, which never run; no expression imports."""
     waiting = [tree]
     while waiting:
         node = waiting.pop()
@@ -71,22 +80,20 @@ def _runtime_nodes(tree: ast.AST) -> Iterator[ast.AST]:
         if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
             waiting.extend(node.orelse)
         else:
-            waiting.extend(ast.iter_child_nodes(node))
+            waiting.extend(n for n in ast.iter_child_nodes(node) if not isinstance(n, ast.expr))
 
 
-def _absolute(node: ast.ImportFrom, path: Path, library: Path) -> str:
+def _absolute(node: ast.ImportFrom, place: Path) -> str:
     """The dotted name behind ``from``, relative imports resolved."""
     if node.level == 0:
         return node.module or ""
-    package = path.relative_to(library).parts[: -node.level]
+    package = place.parts[: -node.level]
     return ".".join([*package, *([node.module] if node.module else [])])
 
 
 def _files_of(module: str, library: Path) -> Iterator[Path]:
     """Files that importing a dotted name runs: each package on the way, and the module itself."""
     parts = module.split(".")
-    if parts[0] != PACKAGE:
-        return
     for depth in range(1, len(parts) + 1):
         place = library.joinpath(*parts[:depth])
         if (place / "__init__.py").is_file():
