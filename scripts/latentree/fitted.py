@@ -39,7 +39,7 @@ class Fit:
     factors
         AnnData of cells x modelled genes without X: obsm["X_{model}"] float32 (n_cells, n_factors),
         varm["{model}_loadings"] float32 (n_genes, n_factors), varm["{model}_inclusion"] where the model has
-        it, uns["latentree"] with the facts of each factor.
+        it, uns["latentree"] with the facts of each factor, and of each gene set where the model has such.
     history
         A row per epoch; empty for models without epochs.
     summary
@@ -170,7 +170,7 @@ def describe(
         "r2_scaled": {split: scaled for split, (_, scaled) in scores.items()},
         "log_likelihood": _log_likelihoods(model, given),
         "batch": batch,
-        "facts": model.facts(),
+        "facts": _facts(model, arrangement),
         "diagnostics": diagnostics,
     }
     history = pd.DataFrame(report.history) if report.history else pd.DataFrame(columns=HISTORY_COLUMNS)
@@ -245,6 +245,13 @@ def _factors_anndata(
     if diagnostics is not None:
         table["n_anchor_genes"] = np.array(diagnostics["n_anchors"], dtype=np.int64)
     factors.uns["latentree"] = {**facts, "factors": table}
+    weights = model.group_weights()
+    if weights is not None:
+        factors.uns["latentree"]["group_weights"] = {
+            "gene_set": np.array(weights.names, dtype=object),
+            "n_genes": weights.n_genes,
+            "weight": arrangement.reorder(weights.weights),
+        }
     return factors
 
 
@@ -259,6 +266,15 @@ def _log_likelihoods(model: FactorModel, given: TrainingInput) -> dict[str, floa
         if values is not None:
             found[split] = float(values.mean())
     return found
+
+
+def _facts(model: FactorModel, arrangement: Arrangement) -> dict[str, Any]:
+    """What the model has found, its numbers by factor in the order in which factors are shown."""
+    facts = model.facts()
+    if "by_factor" in facts:
+        by_factor = facts["by_factor"].items()
+        facts["by_factor"] = {name: [own[place] for place in arrangement.order] for name, own in by_factor}
+    return facts
 
 
 def _diagnostics(model: FactorModel, arrangement: Arrangement) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from latentree.errors import InputError
 from latentree.factor_settings import FactorModelSettings
+from latentree.models.gene_groups import GroupWeights
 from latentree.models.identifiability import Diagnostics
 from latentree.models.scaling import InputScaling, Matrix, TrainingData, row_chunks
 
@@ -115,6 +116,10 @@ class FactorModel(ABC):
         """(n_genes, n_factors) float32 in [0, 1]: probability that a gene uses a factor, where known."""
         return None
 
+    def group_weights(self) -> GroupWeights | None:
+        """How much each factor moves each gene set, where the model knows sets."""
+        return None
+
     def log_likelihood(self, data: TrainingData, rows: np.ndarray) -> np.ndarray | None:
         """(n_rows,) estimates of each cell's log p in nats; None: the model has no density.
 
@@ -123,7 +128,7 @@ class FactorModel(ABC):
         return None
 
     def facts(self) -> dict[str, Any]:
-        """What else the fit has found, ready for JSON."""
+        """What else the fit has found, ready for JSON; by_factor: lists of a number for each factor."""
         return {}
 
     def diagnostics(self) -> Diagnostics | None:

@@ -151,7 +151,7 @@ class VSCModel(VAEModel):
         facts = {
             **super().facts(),
             "mean_factors_on": float(gates.sum()),
-            "gate_probabilities": gates.tolist(),
+            "by_factor": {"gate_probability": gates.tolist()},
         }
         if self.settings.pseudo_inputs:
             facts["selected_pseudo_inputs"] = self.module.selection_share.tolist()
