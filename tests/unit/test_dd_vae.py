@@ -128,10 +128,10 @@ def test_anisotropic_variances_are_the_leading_principal_ones() -> None:
     scaled = model.scaling.apply(x[as_data(x).train]).astype(np.float64)
     singular = np.linalg.svd(scaled - scaled.mean(axis=0), compute_uv=False)[:N_FACTORS] ** 2
     expected = 2 * N_FACTORS * singular / singular.sum()
-    np.testing.assert_allclose(model.facts()["prior_variances"], expected, rtol=1e-3)
+    np.testing.assert_allclose(model.facts()["by_factor"]["prior_variance"], expected, rtol=1e-3)
     assert expected[0] > expected[1] > expected[2]
     learned = _fitted(x, prior="anisotropic", mean_variance=2.0, gene_scaling=1.0, learn_prior=True)
-    found = np.array(learned.facts()["prior_variances"])
+    found = np.array(learned.facts()["by_factor"]["prior_variance"])
     assert found.mean() == pytest.approx(2, rel=1e-4)
     assert np.abs(found / expected - 1).max() > 1e-3
 
@@ -141,7 +141,7 @@ def test_learned_clusters_move_and_are_told() -> None:
     facts = model.facts()
     assert sum(facts["prior_weights"]) == pytest.approx(1, rel=1e-5)
     assert np.ptp(facts["prior_weights"]) > 1e-3
-    assert not np.allclose(facts["prior_means"], np.eye(3), atol=1e-3)
+    assert not np.allclose(model.state()["module.prior.means"], np.eye(3), atol=1e-3)
     assert facts["alpha"] == 1.0
 
 

@@ -102,10 +102,9 @@ class DDVAEModel(VAEModel):
         prior = self.module.prior
         facts = {**super().facts(), "alpha": self.module.alpha}
         if isinstance(prior, AnisotropicPrior):
-            facts["prior_variances"] = prior.variances().tolist()
+            facts["by_factor"] = {"prior_variance": prior.variances().tolist()}
         if isinstance(prior, ClusterPrior):
             facts["prior_weights"] = prior.weights().tolist()
-            facts["prior_means"] = prior.means.tolist()
         return facts
 
 
