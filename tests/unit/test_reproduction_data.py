@@ -79,13 +79,19 @@ def test_losses_are_errors_in_training_sds():
     rng = np.random.default_rng(0)
     simulated = shift.simulated(np.kron(np.eye(2), np.ones(5)), rng.gamma(1.0, 1.0, (400, 2)), 1.0, rng)
     x = np.asarray(simulated.X)
-    # a model that always says 0
-    model = SimpleNamespace(transform=lambda x: x, reconstruct=np.zeros_like)
-    found = shift.losses(simulated, SimpleNamespace(model=model))
+    found = shift.losses(simulated, np.zeros_like(x))
     sd = x[rows_of(simulated, "train")].std(0)
     test = rows_of(simulated, "test")
     wanted = [i for i in test if not simulated.obs["unshifted"].iloc[i]]
     assert found[shift.SHIFTED] == pytest.approx(np.mean([(x[i] / sd) ** 2 for i in wanted]), rel=1e-5)
+    assert shift.losses(simulated, simulated.layers["expected"])[shift.SHIFTED] < found[shift.SHIFTED]
+
+
+def test_expected_logs_against_many_draws():
+    rng = np.random.default_rng(0)
+    means = np.array([[0.0, 0.3, 2.5, 40.0]])
+    drawn = np.log1p(rng.poisson(means, (200_000, 4))).mean(0)
+    np.testing.assert_allclose(shift.expected_logs(means)[0], drawn, atol=0.01)
 
 
 def test_enriched_processes_are_found_and_permuted_genes_have_none():
