@@ -7,9 +7,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from latentree import api
 from latentree.errors import InputError
 from latentree.reproduction import cells, ratings, shift, synthetic
-from latentree.reproduction.held_out import rows_of, split_in_half, wrong_entries
+from latentree.reproduction.held_out import (
+    drawn_reconstruction,
+    reconstruction,
+    rows_of,
+    split_in_half,
+    wrong_entries,
+)
 from latentree.reproduction.records import Scale
 from latentree.reproduction.zeisel import main as convert_zeisel
 from latentree.synthetic import paper_data
@@ -43,6 +50,22 @@ def test_the_quick_synthetic_experiment_measures_and_summarises(monkeypatch):
     rows = synthetic.summarise(table)
     # one seed tells nothing of noise
     assert {row.agrees for row in rows} == {"not comparable"}
+
+
+@pytest.mark.parametrize("model", ["vae", "sparse_vae"])
+def test_drawn_reconstructions_scatter_about_those_of_the_means(model):
+    data = paper_data(0.0, np.random.default_rng(0), 300)
+    its = split_in_half(data, 0)
+    done = api.fit(its, model, 2, settings={"max_epochs": 20}, progress=False)
+    x = np.asarray(its.X)
+    first = drawn_reconstruction(done, x, 0)
+    np.testing.assert_array_equal(drawn_reconstruction(done, x, 0), first)
+    drawn = np.mean([drawn_reconstruction(done, x, seed) for seed in range(200)], axis=0)
+    means = reconstruction(done, x)
+    # the first feature is nearly a line in one factor: draws there average to the mean's
+    scatter = (first - means)[:, 0].std()
+    assert scatter > 0
+    assert np.abs(drawn - means)[:, 0].mean() < 0.3 * scatter
 
 
 @pytest.mark.parametrize("noise", shift.COPY_NOISE.values())

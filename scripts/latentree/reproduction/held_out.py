@@ -6,9 +6,15 @@ from typing import Any
 import anndata
 import numpy as np
 import pandas as pd
+import torch
 from scipy.optimize import linear_sum_assignment
 
 from latentree.fitted import Fit
+from latentree.models.layers import noise
+from latentree.models.likelihoods import with_fits
+from latentree.models.sparse_vae_module import SparseVAEModule
+from latentree.models.torch_model import TorchFactorModel
+from latentree.models.vae import VAEModule
 from latentree.splits import SPLITS
 from latentree.synthetic import SyntheticData
 
@@ -48,6 +54,24 @@ def reconstruction(done: Fit, x: np.ndarray) -> np.ndarray:
     A fit shows its latents permuted and turned; the model encodes and decodes its own.
     """
     return done.model.reconstruct(done.model.transform(x))
+
+
+@torch.no_grad()
+def drawn_reconstruction(done: Fit, x: np.ndarray, seed: int) -> np.ndarray:
+    """As :func:`reconstruction`, of one draw from each cell's posterior: the error that the paper reports."""
+    assert isinstance(done.model, TorchFactorModel)
+    module = done.model.module
+    generator = torch.Generator().manual_seed(seed)
+    scaled = torch.from_numpy(done.model.scaling.apply(x))
+    if isinstance(module, VAEModule):
+        z = module.transform(module.exact_sample(module.posterior(scaled), generator))
+    else:
+        assert isinstance(module, SparseVAEModule)
+        features = module.cell_features(scaled)
+        given = None if features is None else with_fits(features)
+        mean, log_variance = (part[0] * module.alive[0] for part in module.encoder(with_fits(scaled), given))
+        z = mean + noise(tuple(mean.shape), generator, mean.device) * (0.5 * log_variance).exp()
+    return done.model.reconstruct(z.numpy())
 
 
 def is_alive(done: Fit) -> np.ndarray:
