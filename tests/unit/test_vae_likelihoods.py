@@ -72,6 +72,9 @@ def test_values_that_do_not_suit_a_likelihood_are_refused() -> None:
     for cells in (x, sparse.csr_matrix(x)):
         with pytest.raises(InputError, match=r"likelihood: bernoulli: values are negative \(lowest -1.5\)"):
             fitted("vae", cells, likelihood="bernoulli")
+    shares = log_counts() / 10
+    with pytest.raises(InputError, match=r"input: sqrt: the values are shares in \[0, 1\]"):
+        fitted("vae", shares, likelihood="bernoulli", input="sqrt")
 
 
 # where it starts

@@ -53,7 +53,18 @@ def resolve_likelihood(settings: S, data: TrainingData) -> S:
             f"values are negative (lowest {least:g}), so they say neither yes or no nor how much",
             "Give values in [0, 1] or expression values, or use likelihood: gaussian",
         )
+    if settings.likelihood == "bernoulli" and settings.input == "sqrt" and not _are_expression(data):
+        raise InputError(
+            "input: sqrt",
+            "the values are shares in [0, 1], whose roots as of counts are none",
+            "Use input: log, or likelihood: gaussian",
+        )
     return settings
+
+
+def _are_expression(data: TrainingData) -> bool:
+    """Whether values that are not negative are no shares."""
+    return bool(stored_values(data.x).max(initial=0) > 1)
 
 
 def start_likelihood(likelihood: Likelihood, scaling: InputScaling, data: TrainingData) -> np.ndarray | None:
@@ -69,7 +80,7 @@ def start_likelihood(likelihood: Likelihood, scaling: InputScaling, data: Traini
     elif isinstance(likelihood, LaplaceLikelihood):
         likelihood.start(0, sd)
     elif isinstance(likelihood, BernoulliLikelihood):
-        sees = bool(stored_values(data.x).max(initial=0) > 1)
+        sees = _are_expression(data)
         centre, scale = torch.from_numpy(scaling.centre), torch.from_numpy(scaling.scale)
         likelihood.start(0, centre, scale, sees)
         share = _share_seen(data) if sees else column_moments(data.x, data.train)[0]
