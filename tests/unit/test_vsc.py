@@ -206,7 +206,7 @@ def test_a_cell_stands_at_its_gates_times_its_slabs() -> None:
     np.testing.assert_allclose(model.transform(x), gates * means, rtol=1e-4, atol=1e-6)
     on = gates[as_data(x).train].mean(0)
     facts = model.facts()
-    np.testing.assert_allclose(facts["gate_probabilities"], on, rtol=1e-4)
+    np.testing.assert_allclose(facts["by_factor"]["gate_probability"], on, rtol=1e-4)
     assert facts["mean_factors_on"] == pytest.approx(on.sum(), rel=1e-4)
 
 
@@ -286,6 +286,9 @@ def test_a_resumed_or_loaded_fit_is_the_undisturbed_one(
     loaded = lt.load(tmp_path / "fit")
     assert loaded.model.facts() == undisturbed.model.facts()
     np.testing.assert_array_equal(lt.project(loaded, atlas).obsm["X_vsc"], undisturbed.latents)
+    told = loaded.summary["facts"]["by_factor"]["gate_probability"]
+    own = loaded.model.facts()["by_factor"]["gate_probability"]
+    assert told == [own[place] for place in loaded.arrangement.order]
 
 
 def test_alpha_is_a_share() -> None:
