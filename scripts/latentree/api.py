@@ -18,7 +18,9 @@ from latentree.config import model_settings
 from latentree.errors import InputError, whole_number
 from latentree.factor_settings import FactorModelSettings
 from latentree.fitted import Asked, Fit, describe, load, package_versions, require_finite
+from latentree.gene_grouping import group_genes
 from latentree.model_input import TrainingInput, projection_batches, projection_input, training_input
+from latentree.model_settings import OIVAESettings
 from latentree.models import model_class
 from latentree.models.base import FitReport, RunOptions
 from latentree.models.scaling import row_chunks
@@ -81,6 +83,9 @@ def fit(
     checked = model_settings(model, settings)
     resolved = resolve_device(device)
     given = training_input(adata, seed, getattr(checked, "batch", None))
+    if isinstance(checked, OIVAESettings):
+        organism = adata.uns.get("latentree", {}).get("organism")
+        given = given.grouped(group_genes(checked, list(given.genes), list(adata.var_names), organism, seed))
     asked = _asked(checked, n_factors, seed, given, atlas_sha256)
     fitted = model_class(model)(checked, n_factors)
     options = RunOptions(

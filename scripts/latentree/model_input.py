@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import anndata
@@ -13,6 +13,7 @@ from scipy import sparse
 
 from latentree.batch_column import KnownBatches
 from latentree.errors import InputError, listed
+from latentree.models.gene_groups import GeneGroups
 from latentree.models.scaling import Counts, Matrix, TrainingData
 from latentree.seeds import derive_seed
 from latentree.splits import SPLITS
@@ -50,6 +51,10 @@ class TrainingInput:
     scale: str
     batch: KnownBatches | None = None
 
+    def grouped(self, groups: GeneGroups) -> "TrainingInput":
+        """The same with the genes in groups."""
+        return replace(self, data=replace(self.data, groups=groups))
+
     @property
     def splits(self) -> list[str]:
         """The splits that have cells, in the order train, validation, test."""
@@ -70,6 +75,9 @@ class TrainingInput:
             digest.update(np.ascontiguousarray(self.data.counts.library).data)
         if self.data.covariates is not None:
             digest.update(np.ascontiguousarray(self.data.covariates).data)
+        if self.data.groups is not None:
+            for array in self.data.groups.state().values():
+                digest.update(np.ascontiguousarray(array).data)
         for names in (self.genes, self.obs.index, self.obs["split"]):
             digest.update("\x1f".join(str(name) for name in names).encode())
         return digest.hexdigest()

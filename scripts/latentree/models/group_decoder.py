@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from latentree.models.layers import noise
 from latentree.models.spike_slab import group_soft_threshold, proximal_step
 
+_CPU = torch.device("cpu")
+
 
 class GroupDecoder(nn.Module):
     """x_j = bias_j + heads_j . f(W^(g) z) for gene j of group g; f is tanh(. + shift_g) or the identity.
@@ -44,12 +46,11 @@ class GroupDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.register_buffer("member", member)
-        cpu = torch.device("cpu")
-        self.weights = nn.Parameter(
-            noise((n_groups, n_factors, width), generator, cpu) / math.sqrt(n_factors)
-        )
+        # linear: above where W ends, so that latents tell cells apart before the group lasso empties any
+        size = 1.0 if curved else 2.0
+        self.weights = nn.Parameter(size * _orthogonal(n_groups, n_factors, width, generator))
         self.shift = nn.Parameter(torch.zeros(n_groups, width)) if curved else None
-        self.heads = nn.Parameter(noise((len(member), width), generator, cpu) / math.sqrt(width))
+        self.heads = nn.Parameter(noise((len(member), width), generator, _CPU) / math.sqrt(width))
         self.bias = nn.Parameter(torch.zeros(len(member)))
 
     def forward(self, z: Tensor) -> Tensor:
@@ -102,3 +103,15 @@ class GroupDecoder(nn.Module):
     def adam_prox(self, state: Mapping[str, Tensor], group: Mapping[str, Any], penalty: Tensor) -> None:
         """The proximal step in Adam's own metric, after Adam has moved W."""
         proximal_step(self.weights, state, group, penalty)
+
+
+def _orthogonal(n_groups: int, n_factors: int, width: int, generator: torch.Generator) -> Tensor:
+    """Random W (n_groups, n_factors, width) whose factors are orthogonal, inputs of variance 1.
+
+    Of independent random columns some are nearly alike, and the group lasso empties one of them for good.
+    """
+    n_inputs = n_groups * width
+    shape = (max(n_inputs, n_factors), min(n_inputs, n_factors))
+    axes = torch.linalg.qr(noise(shape, generator, _CPU)).Q
+    axes = (axes if n_inputs >= n_factors else axes.T) * math.sqrt(n_inputs / shape[1])
+    return axes.reshape(n_groups, width, n_factors).transpose(1, 2).contiguous()

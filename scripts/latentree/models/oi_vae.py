@@ -24,6 +24,8 @@ from latentree.training import TorchModule
 
 # training cells at most whose principal components the groups start from
 _START_CELLS = 2000
+# learning rate of W as a multiple of the others': small weights are gone before the rates fall
+_WEIGHTS_LR = 3.0
 
 
 class OIDecoder(nn.Module):
@@ -83,16 +85,17 @@ class OIVAEModule(VAEModule):
     """The VAE with a decoder of groups and the group lasso."""
 
     decoder: OIDecoder
+    lam: Tensor
     penalty_scale: Tensor
 
     def __init__(self, sizes: Sizes, settings: OIVAESettings, generator: torch.Generator) -> None:
         super().__init__(sizes, settings, generator)
         assert sizes.groups is not None
-        self.settles_at = max(settings.kl_warmup, settings.lam_ramp)
         # 1 over the number of training cells, where weights are of the log prior
         self.register_buffer("penalty_scale", torch.ones(()))
         n_genes = torch.from_numpy(sizes.groups.sizes[:-1]).float()
-        self._lam = settings.lam * (n_genes.sqrt() if settings.lam_by_size else torch.ones_like(n_genes))
+        lam = settings.lam * (n_genes.sqrt() if settings.lam_by_size else torch.ones_like(n_genes))
+        self.register_buffer("lam", lam)
 
     def make_decoder(self, generator: torch.Generator) -> OIDecoder:
         return OIDecoder(self.sizes, self.settings, generator)
@@ -114,7 +117,8 @@ class OIVAEModule(VAEModule):
         """W apart: it takes proximal steps, and with ``eta`` none of Adam's."""
         weights = self.decoder.sets.weights
         others = [parameter for parameter in self.parameters() if parameter is not weights]
-        return [{"params": others}] + ([{"params": [weights]}] if self.settings.eta is None else [])
+        of_weights = {"params": [weights], "lr_scale": _WEIGHTS_LR}
+        return [{"params": others}, *([of_weights] if self.settings.eta is None else [])]
 
     def after_step(self, learning_rate: float, optimizer: Adam) -> None:
         super().after_step(learning_rate, optimizer)
@@ -127,11 +131,8 @@ class OIVAEModule(VAEModule):
             sets.adam_prox(optimizer.state[sets.weights], optimizer.param_groups[1], self._penalty())
 
     def _penalty(self) -> Tensor:
-        """(n_groups, n_factors) weights of the norms now."""
-        ramp = self.settings.lam_ramp
-        strength = min(1.0, self.progress / ramp) if ramp > 0 else 1.0
-        lam = self._lam.to(self.penalty_scale.device) * (strength * self.penalty_scale)
-        return lam[:, None].expand(-1, self.sizes.n_factors)
+        """(n_groups, n_factors) weights of the norms."""
+        return (self.lam * self.penalty_scale)[:, None].expand(-1, self.sizes.n_factors)
 
 
 class OIVAEModel(VAEModel):
