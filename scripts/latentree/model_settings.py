@@ -129,7 +129,7 @@ class DDVAESettings(VAESettings):
         None,
         ge=0,
         description="weight of the divergence between the cells' latents together and the prior, switched on"
-        " with KL; null: 100 for sparse, 1 for clusters, else 0",
+        " with KL; null: 10 for sparse, 1 for clusters, else 0",
     )
     divergence: Literal["auto", "kl", "mmd"] = Field(
         "auto",
