@@ -8,8 +8,14 @@ from scipy import sparse
 import latentree as lt
 
 N_CELLS, N_GENES, N_FACTORS = 150, 30, 3
-MODELS = ["pca", "ica", "nmf", "vae", "sparse_vae"]
-QUICK = {"vae": {"max_epochs": 6, "hidden": 10}, "sparse_vae": {"max_epochs": 6}}
+GENE_SETS = {f"set{place}": [f"GENE{gene}" for gene in range(7 * place, 7 * place + 7)] for place in range(3)}
+_QUICK_VAE: dict[str, object] = {"max_epochs": 6, "hidden": 10}
+QUICK: dict[str, dict[str, object]] = {
+    **dict.fromkeys(["vae", "beta_vae", "vsc", "dd_vae", "intel_vae"], _QUICK_VAE),
+    "oi_vae": {**_QUICK_VAE, "gene_sets": GENE_SETS},
+    "sparse_vae": {"max_epochs": 6},
+}
+MODELS = ["pca", "ica", "nmf", *QUICK]
 
 
 def example_counts(seed: int = 0) -> np.ndarray:
