@@ -3,7 +3,8 @@
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,17 +17,16 @@ from latentree.checkpoints import Checkpoints
 from latentree.code_hash import code_hash
 from latentree.config import model_settings
 from latentree.errors import InputError, whole_number
-from latentree.factor_settings import FactorModelSettings
+from latentree.factor_settings import FactorModelSettings, TorchModelSettings
 from latentree.fitted import Asked, Fit, describe, load, package_versions, require_finite
 from latentree.gene_grouping import group_genes
 from latentree.model_input import TrainingInput, projection_batches, projection_input, training_input
-from latentree.model_settings import OIVAESettings
+from latentree.model_settings import MODEL_SETTINGS, OIVAESettings
 from latentree.models import model_class
 from latentree.models.base import FitReport, RunOptions
 from latentree.models.scaling import row_chunks
 from latentree.provenance import peak_memory_mb
 from latentree.seeds import derive_seed
-from latentree.training import reproducible, resolve_device
 
 __all__ = ["Fit", "fit", "fit_stack", "load", "project"]
 
@@ -81,7 +81,7 @@ def fit(
     n_factors, seed = whole_number("n_factors", n_factors, 1), whole_number("seed", seed, 0)
     threads = whole_number("threads", threads, 1)
     checked = model_settings(model, settings)
-    resolved = resolve_device(device)
+    resolved = _device(model, device)
     given = training_input(adata, seed, getattr(checked, "batch", None))
     if isinstance(checked, OIVAESettings):
         organism = adata.uns.get("latentree", {}).get("organism")
@@ -100,8 +100,7 @@ def fit(
         progress=progress,
     )
     wall, cpu = time.perf_counter(), time.process_time()
-    # two libraries with threads of their own: BLAS under numpy and scikit-learn, and torch
-    with threadpool_limits(threads), reproducible(threads):
+    with _numerics(model, threads):
         report = fitted.fit(given.data, derive_seed(seed, model, n_factors), options)
         checkpoints = Checkpoints(options.checkpoint, options.checkpoint_key)
         described = describe(fitted, report, given, asked, checkpoints)
@@ -167,9 +166,9 @@ def fit_stack(
             f"differ in their numbers of genes, training and validation cells: {sorted(sizes)}",
             "Stack data sets of the same size",
         )
-    options = RunOptions(device=resolve_device(device), threads=threads, progress=progress)
+    options = RunOptions(device=_device(model, device), threads=threads, progress=progress)
     wall, cpu = time.perf_counter(), time.process_time()
-    with threadpool_limits(threads), reproducible(threads):
+    with _numerics(model, threads):
         from latentree.models.sparse_vae import SparseVAEModel, fit_stack
 
         models = [SparseVAEModel(checked, n_factors) for _ in given]
@@ -223,7 +222,7 @@ def project(fit: Fit, adata: anndata.AnnData, *, threads: int = 1) -> anndata.An
     given = projection_input(adata, fit.factors.var_names, facts["scale"], fit.training_mean)
     covariates, batch_facts = projection_batches(adata, fit.summary.get("batch"))
     own_latents = np.empty((adata.n_obs, fit.model.n_factors), dtype=np.float32)
-    with threadpool_limits(threads), reproducible(threads):
+    with _numerics(fit.model.name, threads):
         for rows in row_chunks(adata.n_obs, len(given.mean)):
             known = None if covariates is None else covariates[rows]
             own_latents[rows] = fit.model.transform(given.dense(rows), known)
@@ -234,6 +233,34 @@ def project(fit: Fit, adata: anndata.AnnData, *, threads: int = 1) -> anndata.An
         projected.varm[key] = np.array(values)
     projected.uns["latentree"] = {**facts, "projection": {**given.facts(), **batch_facts}}
     return projected
+
+
+def _uses_torch(model: str) -> bool:
+    """Whether torch, which takes two seconds to load, is needed."""
+    return issubclass(MODEL_SETTINGS[model], TorchModelSettings)
+
+
+def _device(model: str, device: str) -> str:
+    """Where the model is fitted: matrix models on the CPU, but a GPU that is asked for must be there."""
+    if not _uses_torch(model) and device in ("auto", "cpu"):
+        return "cpu"
+    from latentree.training import resolve_device
+
+    resolved = resolve_device(device)
+    return resolved if _uses_torch(model) else "cpu"
+
+
+@contextmanager
+def _numerics(model: str, threads: int) -> Iterator[None]:
+    """So many threads for BLAS under numpy and scikit-learn, and for torch where it is used."""
+    with threadpool_limits(threads):
+        if not _uses_torch(model):
+            yield
+            return
+        from latentree.training import reproducible
+
+        with reproducible(threads):
+            yield
 
 
 def _run_facts(report: FitReport, options: RunOptions, wall: float, cpu: float) -> dict[str, Any]:

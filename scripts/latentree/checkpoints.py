@@ -14,19 +14,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from latentree.errors import InputError
 from latentree.files import atomic_path, write_json
 
 logger = logging.getLogger(__name__)
 
-Tensors = dict[str, torch.Tensor]
+if TYPE_CHECKING:
+    import torch
+
+Tensors: TypeAlias = "dict[str, torch.Tensor]"
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,9 @@ class Checkpoints:
         """Replace the checkpoint atomically; the tensors are copied as they are now."""
         if self.folder is None:
             return
+        # fits without checkpoints need no torch
+        from safetensors.torch import save_file
+
         plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         text = json.dumps({"key": self.key, **facts})
         with atomic_path(self._file) as temporary:

@@ -135,7 +135,7 @@ def test_kill_while_writing_leaves_the_old_checkpoint(
         Path(path).write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("latentree.checkpoints.save_file", half_written)
+    monkeypatch.setattr("safetensors.torch.save_file", half_written)
     with pytest.raises(KeyboardInterrupt):
         checkpoints.save({"x": torch.zeros(3)}, {"epoch": 2})
     found = checkpoints.load()
