@@ -209,6 +209,17 @@ class Config(Settings):
             raise ValueError(f"no model is listed; known models: {listed(MODEL_SETTINGS)}")
         return value
 
+    @model_validator(mode="after")
+    def _groups_have_gene_sets(self) -> "Config":
+        chosen = self.models.oi_vae
+        lacking = [name for name, atlas in self.atlases.items() if not atlas.gene_sets]
+        if chosen is not None and not chosen.gene_sets and lacking:
+            raise ValueError(
+                f"models.oi_vae groups genes by gene sets, and atlas {listed(lacking)} names none: give GMT"
+                " files in gene_sets of the atlas or of models.oi_vae"
+            )
+        return self
+
 
 def load_config(source: str | Path | Mapping[str, Any]) -> Config:
     """Check a config (a YAML file, or what was read from one) and fill in the defaults.

@@ -250,6 +250,7 @@ def _factors_anndata(
         factors.uns["latentree"]["group_weights"] = {
             "gene_set": np.array(weights.names, dtype=object),
             "n_genes": weights.n_genes,
+            "member": weights.member,
             "weight": arrangement.reorder(weights.weights),
         }
     return factors

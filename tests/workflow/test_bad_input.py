@@ -31,6 +31,7 @@ def small(**atlas):
         (small(path="nowhere.h5ad"), "no such file: nowhere.h5ad"),
         (small(gene_sets=["nowhere.gmt"]), "no such file: nowhere.gmt"),
         ({**small(), "models": {"pca": {"n_factors": "many"}}}, "models.pca.n_factors"),
+        ({**small(gene_sets=[]), "models": {"oi_vae": {}}}, "gene_sets of the atlas or of models.oi_vae"),
         ({**small(), "tbr": {"regulators": "nowhere.tsv"}}, "tbr.regulators: no such file"),
         (small(gene_sets=["LICENSE"]), "LICENSE"),
         ({**small(), "environments": {"tree": {"file": "LICENSE"}}}, "LICENSE"),

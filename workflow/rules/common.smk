@@ -53,6 +53,12 @@ def check_files(checked):
             require_file(file, f"atlases.{name}")
         for file in atlas.gene_sets:
             read_gmt(located(file))
+    groups = checked.models.listed().get("oi_vae")
+    if groups is not None and not isinstance(groups.gene_sets, dict):
+        own = groups.gene_sets or ()
+        for file in [own] if isinstance(own, str) else own:
+            require_file(file, "models.oi_vae.gene_sets")
+            read_gmt(located(file))
     if checked.environments.tree.file is not None:
         require_file(checked.environments.tree.file, "environments.tree.file")
         # imported where they are needed, because they bring pandas along
@@ -145,7 +151,20 @@ def model_settings(wildcards):
     )
     if "batch" in chosen and chosen["batch"] is None:
         chosen["batch"] = CONFIG.atlases[wildcards.atlas].batch
+    if group_files(wildcards):
+        chosen["gene_sets"] = group_files(wildcards)
     return chosen
+
+
+def group_files(wildcards):
+    """GMT files that a model's groups of genes are made of; none for models without groups."""
+    chosen = CONFIG.models.listed()[wildcards.model]
+    sets = getattr(chosen, "gene_sets", ())
+    if sets is None:
+        sets = CONFIG.atlases[wildcards.atlas].gene_sets
+    if isinstance(sets, dict):
+        return []
+    return [located(file) for file in ([sets] if isinstance(sets, str) else sets)]
 
 
 def draw_settings(wildcards):

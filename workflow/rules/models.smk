@@ -4,6 +4,7 @@
 rule fit_torch_model:
     input:
         atlas="<results>/{atlas}/atlas.h5ad",
+        gene_sets=group_files,
     output:
         factors="<results>/{atlas}/fits/{model}/k{k}/seed{seed}/factors.h5ad",
         model="<results>/{atlas}/fits/{model}/k{k}/seed{seed}/model.safetensors",
@@ -47,6 +48,7 @@ use rule fit_torch_model as fit_matrix_model with:
 rule refit_torch_model:
     input:
         atlas="<results>/{atlas}/atlas.h5ad",
+        gene_sets=group_files,
     output:
         factors="<results>/{atlas}/resamples/{model}/k{k}/{part}/factors.h5ad",
         model="<results>/{atlas}/resamples/{model}/k{k}/{part}/model.safetensors",

@@ -111,6 +111,14 @@ rule write_report:
             FIRST_SEED,
             TORCH_MODELS,
         ),
+        groups=fits(
+            "<results>/{atlas}/figures/groups_{model}_k{k}.svg",
+            FIRST_SEED,
+            GROUP_MODELS,
+        ),
+        group_summary=(
+            "<results>/{atlas}/tables/group_summary.tsv" if GROUP_MODELS else []
+        ),
         scores="<results>/{atlas}/figures/scores.svg",
         stability_picture="<results>/{atlas}/figures/stability.svg",
         tbr_picture="<results>/{atlas}/figures/tbr.svg" if CONFIG.tbr else [],

@@ -67,6 +67,8 @@ class GroupWeights:
         Of the sets, without the exempt group.
     n_genes
         (n_sets,) int64 genes that the set has for itself.
+    member
+        (n_genes,) int64 place of each modelled gene's set among the names; ``n_sets`` for exempt genes.
     weights
         (n_sets, n_factors) float32 norms ``||W^(g)_.j||_2``; exactly zero where the factor does not touch
         the set.
@@ -74,6 +76,7 @@ class GroupWeights:
 
     names: tuple[str, ...]
     n_genes: np.ndarray
+    member: np.ndarray
     weights: np.ndarray
 
 

@@ -181,7 +181,8 @@ class OIVAEModel(VAEModel):
     def group_weights(self) -> GroupWeights:
         """Norms of each factor's weights into each set."""
         norms = self.module.decoder.sets.norms().cpu().numpy()
-        return GroupWeights(self.groups.names[:-1], self.groups.sizes[:-1], norms)
+        groups = self.groups
+        return GroupWeights(groups.names[:-1], groups.sizes[:-1], groups.member, norms)
 
     def facts(self) -> dict[str, Any]:
         """How many sets there are, and how many pairs of set and factor are left."""

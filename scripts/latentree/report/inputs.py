@@ -19,9 +19,9 @@ class Inputs:
     """Tables, decisions and pictures of one atlas.
 
     ``gene_sets_given`` says whether the config names any, ``enrichment_notes`` what became of them;
-    ``tbr`` is None where the stage did not run; ``pictures`` holds a ``data:`` URI for each SVG by the
-    name of its file; ``summaries`` holds fit.json by (model, n_factors, seed); ``fits`` lists (model,
-    n_factors) of every fit.
+    ``tbr`` is None where the stage did not run, ``groups`` where no model knows gene sets; ``pictures``
+    holds a ``data:`` URI for each SVG by the name of its file; ``summaries`` holds fit.json by (model,
+    n_factors, seed); ``fits`` lists (model, n_factors) of every fit.
     """
 
     metrics: pd.DataFrame
@@ -35,6 +35,7 @@ class Inputs:
     pictures: Mapping[str, str]
     summaries: Mapping[tuple[str, int, int], Mapping[str, Any]]
     fits: Sequence[tuple[str, int]]
+    groups: pd.DataFrame | None = None
 
 
 def read_inputs(results: Path, atlas_name: str, config: Mapping[str, Any]) -> Inputs:
@@ -76,12 +77,13 @@ def read_inputs(results: Path, atlas_name: str, config: Mapping[str, Any]) -> In
             if (path := results / "fits" / model / f"k{k}" / f"seed{seed}" / "fit.json").is_file()
         },
         fits=fits,
+        groups=_table(results, "group_summary") if "oi_vae" in models else None,
     )
 
 
 def _figures(fits: Sequence[tuple[str, int]], tbr: bool) -> list[str]:
-    """Names of the pictures that a run of the config draws; only torch models have one of training."""
-    kinds = ("embedding", "loadings", "training")
+    """Names of the pictures that a run of the config may draw; not every model has every kind."""
+    kinds = ("embedding", "loadings", "training", "groups")
     of_fits = [f"{kind}_{model}_k{k}.svg" for model, k in fits for kind in kinds]
     return ["tree.svg", "scores.svg", "stability.svg", *of_fits, *(["tbr.svg"] if tbr else [])]
 

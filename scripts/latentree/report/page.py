@@ -12,6 +12,7 @@ from latentree import __version__
 from latentree.files import write_text
 from latentree.report.batch_verdicts import batch_verdicts
 from latentree.report.facts import diagnostic_sentences, facts, software
+from latentree.report.group_sentences import group_sentences
 from latentree.report.inputs import Inputs, read_inputs
 from latentree.report.tables import (
     FactorRow,
@@ -190,6 +191,12 @@ def _fit_section(inputs: Inputs, number: int, model: str, n_factors: int, seed: 
             f"Training curves of {fit}: parts of the loss against the epoch.",
             "Training: the loss by its parts, per epoch.",
         ),
+        _picture(
+            inputs,
+            f"groups_{model}_k{n_factors}.svg",
+            f"Heat map of the gene sets that the factors of {fit} move, beside the permuted control's.",
+            "Gene sets (rows) that each factor (column) moves most; right: sets of random genes.",
+        ),
     ]
     agreement_of, agreement = factor_agreement(inputs.stability, model, n_factors)
     summaries = {
@@ -200,7 +207,11 @@ def _fit_section(inputs: Inputs, number: int, model: str, n_factors: int, seed: 
         model=model,
         n_factors=n_factors,
         words=_MODEL_WORDS.get(model, ""),
-        remarks=(*diagnostic_sentences(summaries.get(seed, {})), *_notes(summaries, seed)),
+        remarks=(
+            *diagnostic_sentences(summaries.get(seed, {})),
+            *group_sentences(inputs.groups, model, n_factors, seed),
+            *_notes(summaries, seed),
+        ),
         pictures=tuple(picture for picture in pictures if picture is not None),
         factors=factor_rows(
             inputs.genes,
