@@ -22,6 +22,7 @@ from latentree.reproduction.sources import (
     GENE_SETS,
     INTEL_PAPER,
     MOVIELENS,
+    OI_PAPER,
     SPARSE_VAE_PAPER,
     ZEISEL,
     ZEISEL_FULL,
@@ -117,6 +118,15 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
             ),
             figure="New points of VAE and InteL-VAE over the data, one seed",
         ),
+        "oi": Experiment(
+            paper=OI_PAPER,
+            title="oi-VAE: bars, and cells by gene sets where there are few",
+            parts=(
+                Part("bars8"),
+                Part("bars16", quick=False),
+                *(Part(f"cells{n}", (ZHENG, GENE_SETS), quick=n == 100) for n in (100, 250, 500, 1500)),
+            ),
+        ),
     }
 )
 
@@ -151,6 +161,10 @@ def experiment_module(name: str) -> ModuleType:
         from latentree.reproduction import intel
 
         return intel
+    if name == "oi":
+        from latentree.reproduction import oi
+
+        return oi
     raise InputError(
         "experiment",
         f"{name!r} is not an experiment{nearest(name, EXPERIMENTS)}",
