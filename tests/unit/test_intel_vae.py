@@ -118,6 +118,8 @@ def test_shares_of_clusters_are_learned():
     x = (np.where(rare[:, None], 2.0, -2.0) + 0.3 * rng.normal(size=(500, 4))).astype(np.float32)
     long = {"max_epochs": 40, "hidden": 16, "learning_rate": 1e-2, "dropout": 0.0, "kl_warmup": 0.3}
     model = _fitted(x, n_factors=1, mapping="clusters", n_clusters=2, **long)
+    stepped = [one for group in model.module.parameter_groups() for one in group["params"]]
+    assert len(stepped) == len(list(model.module.parameters()))
     assert min(model.facts()["cluster_shares"][0]) == pytest.approx(0.2, abs=0.08)
 
 

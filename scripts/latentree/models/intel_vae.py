@@ -23,6 +23,8 @@ from latentree.training import TorchModule
 _GRADIENT_CLIP = 10.0
 # a latent is on in a cell where |z| is above this share of its sd over cells; gates never reach 0
 _ON = 0.1
+# few numbers far from their start, each of whose steps is noisy: at the networks' pace they stay near equal
+_SHARES_PACE = 10.0
 # training cells at most that the encoder's start is made for
 _START_CELLS = 2000
 # an axis of the encoder's features that is shorter than this share of the longest is rounding
@@ -55,6 +57,13 @@ class IntelVAEModule(VAEModule):
         ramp = self.settings.gamma_ramp
         weight = self.gamma * (min(1.0, self.progress / ramp) if ramp > 0 else 1.0)
         return {"sparsity": weight * self.mapping.penalty(y)}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        if not isinstance(self.mapping, Sectors):
+            return super().parameter_groups()
+        shares = list(self.mapping.logits)
+        others = [one for one in self.parameters() if all(one is not share for share in shares)]
+        return [{"params": others}, {"params": shares, "lr_scale": _SHARES_PACE}]
 
     @torch.no_grad()
     def start_around_zero(self, cells: Tensor, covariates: Tensor | None = None) -> None:

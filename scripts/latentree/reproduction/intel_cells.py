@@ -18,7 +18,7 @@ from latentree.reproduction.held_out import few_epochs, rows_of
 
 N_FACTORS = 15
 N_CLUSTERS = 7
-GAMMAS = (0, 3, 10, 30, 100, 300)
+GAMMAS = (0, 10, 30, 100, 300)
 LABELLED = (10, 20, 50, 100, 200)
 _N_SHUFFLES = 5
 # a third of the default's steps: the differences between models are there already

@@ -26,10 +26,10 @@ NETWORKS = {
     "dropout": 0.0,
     "kl_warmup": 0.5,
     "learning_rate": 1e-2,
-    "batch_size": 200,
-    "max_epochs": 50,
+    "batch_size": 100,
+    "max_epochs": 30,
     "patience": None,
-    "gene_scaling": 0.0,
+    "gene_scaling": 1.0,
 }
 _QUICK_EPOCHS = 2
 
