@@ -52,6 +52,24 @@ def test_the_quick_synthetic_experiment_measures_and_summarises(monkeypatch):
     assert {row.agrees for row in rows} == {"not comparable"}
 
 
+@pytest.mark.parametrize(
+    ("far", "agrees", "why"),
+    [([0.5, 0.52], "yes", ""), ([0.948, 0.949], "no", "hardly falls"), ([0.1, 0.94], "no", "no difference")],
+)
+def test_a_fall_of_dci_must_be_certain_and_there(far, agrees, why):
+    table = pd.DataFrame(
+        [
+            ("synthetic", f"rho {rho}", "sparse_vae", "dci", seed, value)
+            for rho, values in (("0.4", [0.95, 0.951]), ("0.8", far))
+            for seed, value in enumerate(values)
+        ],
+        columns=["experiment", "setting", "model", "metric", "seed", "value"],
+    )
+    (row,) = [row for row in synthetic.summarise(table) if row.setting == "sparse_vae: rho 0.8 - 0.4"]
+    assert row.agrees == agrees
+    assert why in row.explanation
+
+
 @pytest.mark.parametrize("model", ["vae", "sparse_vae"])
 def test_drawn_reconstructions_scatter_about_those_of_the_means(model):
     data = paper_data(0.0, np.random.default_rng(0), 300)

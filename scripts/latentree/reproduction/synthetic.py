@@ -39,6 +39,8 @@ that keeps no factor alive is collapsed."""
 N_FACTORS = 5
 N_SETS = 25
 N_REFERENCE_POINTS = 16
+LEAST_FALL = 0.05
+"""Of DCI, to count as a fall."""
 FIRST_SEED = 1000
 """Of the data sets; benchmarks and the development of the models used others."""
 _SCHEDULE = {"batch_size": 100, "max_epochs": 200}
@@ -132,8 +134,14 @@ def _robustness(make: RowMaker, model: str) -> list[Row]:
     if not fall.n:
         return []
     published = f"falls beyond rho 0.4 ({FIGURE_ONLY})"
-    why = "it does not fall: correlated factors are still told apart"
-    return [make.verdict(f"{model}: rho 0.8 - 0.4", "dci", published, fall, fall.clearly_negative, why)]
+    # a fall that is certain but hardly there is not what the figure shows
+    falls = fall.clearly_negative and fall.mean < -LEAST_FALL
+    why = (
+        "no difference beyond two standard errors"
+        if fall.mean < -LEAST_FALL
+        else "it hardly falls: correlated factors are still told apart"
+    )
+    return [make.verdict(f"{model}: rho 0.8 - 0.4", "dci", published, fall, falls, why)]
 
 
 def _collapses(make: RowMaker, model: str) -> list[Row]:
