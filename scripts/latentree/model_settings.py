@@ -150,7 +150,8 @@ class DDVAESettings(VAESettings):
         description="sparse: standard deviation of what is off; the paper's text has variance .05, its code"
         " standard deviation .05",
     )
-    batch_size: int = Field(256, ge=1, description="cells per step; few bias the divergence")
+    max_epochs: int = Field(200, ge=1, description="as in every model; fewer leave a strong alpha half done")
+    batch_size: int = Field(128, ge=1, description="cells per step; few make the divergence noisy")
 
     @model_validator(mode="after")
     def _keys_go_together(self) -> "DDVAESettings":
@@ -168,7 +169,11 @@ class IntelVAESettings(VAESettings):
         " sectors, circle and two_holes bend the first two, hierarchy builds blocks on blocks",
     )
     beta: float = Field(1.0, ge=0, description="weight of KL")
-    gamma: float = Field(30.0, ge=0, description="sparse: weight of the entropies that close gates")
+    gamma: float | None = Field(
+        None,
+        ge=0,
+        description="sparse: weight of the entropies that close gates; null: 0.03 for each modelled gene",
+    )
     gamma_ramp: float = Field(
         0.3, ge=0, le=1, description="sparse: share of the epochs over which gamma is switched on"
     )
