@@ -21,6 +21,8 @@ from latentree.training import TorchModule
 
 # of all of Adam's gradients, where the mapping is steep
 _GRADIENT_CLIP = 10.0
+# the likelihood, which gamma is weighed against, is a sum over genes
+_GAMMA_PER_GENE = 0.03
 # a latent is on in a cell where |z| is above this share of its sd over cells; gates never reach 0
 _ON = 0.1
 # few numbers far from their start, each of whose steps is noisy: at the networks' pace they stay near equal
@@ -40,7 +42,8 @@ class IntelVAEModule(VAEModule):
         super().__init__(sizes, settings, generator)
         self.beta = settings.beta
         self.mapping = make_mapping(settings, sizes.n_factors, generator)
-        self.gamma = settings.gamma if self.mapping.has_penalty else 0.0
+        gamma = _GAMMA_PER_GENE * sizes.n_genes if settings.gamma is None else settings.gamma
+        self.gamma = gamma if self.mapping.has_penalty else 0.0
         if self.gamma > 0:
             self.settles_at = max(self.settles_at, settings.gamma_ramp)
         if self.mapping.steep:
@@ -116,6 +119,7 @@ class IntelVAEModel(VAEModel):
     def facts(self) -> dict[str, Any]:
         facts = {**super().facts(), "mapping": self.settings.mapping, **self.module.mapping.facts()}
         if self.module.mapping.has_penalty:
+            facts["gamma"] = self.module.gamma
             facts["latents_on_per_cell"] = float(self.module.on_share.sum())
             facts["on_above_sd"] = _ON
         return facts
