@@ -13,20 +13,18 @@ GENES = [f"g{j}" for j in range(12)]
 
 
 def _partition_by_the_rule(sets, genes, min_size):
-    """Groups as a dict of sets, from scratch after every set that is dropped."""
+    """Groups as a dict of lists, all genes shared out from scratch after every set that is dropped."""
     left = dict(sets)
     while True:
-        order = sorted(left, key=lambda name: (len(set(left[name])), name))
-        owned = {name: [] for name in order}
+        owned = {name: [] for name in sorted(left, key=lambda name: (len(set(left[name])), name))}
         for gene in genes:
-            holders = [name for name in order if gene in left[name]]
-            if holders:
-                owned[holders[0]].append(gene)
-        small = [name for name in order if len(owned[name]) < min_size]
+            holder = next((name for name in owned if gene in left[name]), None)
+            if holder is not None:
+                owned[holder].append(gene)
+        small = [name for name in owned if len(owned[name]) < min_size]
         if not small:
             return owned
-        fewest = min(len(owned[name]) for name in small)
-        del left[[name for name in small if len(owned[name]) == fewest][-1]]
+        del left[small[0]]
 
 
 @given(
@@ -58,6 +56,13 @@ def test_genes_of_a_dropped_set_go_to_its_parent():
     groups = partition({"broad": GENES[:9], "narrow": GENES[:3]}, GENES, min_size=4)
     assert groups.names == ("broad", EXEMPT)
     assert groups.sizes.tolist() == [9, 3]
+
+
+def test_a_broad_set_waits_for_the_genes_of_small_ones_that_are_dropped():
+    sets = {"broad": GENES[:6], **{f"small{i}": GENES[2 * i : 2 * i + 2] for i in range(3)}}
+    groups = partition(sets, GENES, min_size=5)
+    assert groups.names == ("broad", EXEMPT)
+    assert groups.sizes.tolist() == [6, 6]
 
 
 def test_without_sets_all_genes_are_exempt():

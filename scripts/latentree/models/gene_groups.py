@@ -3,7 +3,6 @@
 oi-VAE (Ainsworth et al. 2018) needs every gene in exactly one group. Knows nothing of files and torch.
 """
 
-import heapq
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -84,9 +83,8 @@ def partition(sets: Mapping[str, Sequence[str]], genes: Sequence[str], min_size:
     """Give each gene to the most specific set that holds it, such that every set has genes enough.
 
     The smallest set is the most specific (as it is given, genes beyond ``genes`` among them; of equal ones
-    the first by name). As long as a set has fewer than ``min_size`` genes for itself, the one with the fewest
-    (of equal ones the least specific) is dropped, and its genes go to their next sets. What no set
-    takes is exempt.
+    the first by name). From the most specific set on, one that has fewer than ``min_size`` genes for itself
+    is dropped, and its genes go to their next sets. What no set takes is exempt.
 
     Parameters
     ----------
@@ -101,36 +99,18 @@ def partition(sets: Mapping[str, Sequence[str]], genes: Sequence[str], min_size:
     -------
     Groups from the most to the least specific set, then the exempt one.
     """
-    ranked = sorted(sets, key=lambda name: (len(set(sets[name])), name))
     place = {gene: j for j, gene in enumerate(genes)}
-    sets_of: list[list[int]] = [[] for _ in genes]
-    for rank, name in enumerate(ranked):
-        for j in {place[gene] for gene in sets[name] if gene in place}:
-            sets_of[j].append(rank)
-    owned: list[set[int]] = [set() for _ in ranked]
-    for j, candidates in enumerate(sets_of):
-        if candidates:
-            owned[candidates[0]].add(j)
-    dropped = [False] * len(ranked)
-    # entries whose count is out of date are skipped when they come up
-    waiting = [(len(own), -rank) for rank, own in enumerate(owned)]
-    heapq.heapify(waiting)
-    while waiting and waiting[0][0] < min_size:
-        count, minus_rank = heapq.heappop(waiting)
-        rank = -minus_rank
-        if dropped[rank] or count != len(owned[rank]):
-            continue
-        dropped[rank] = True
-        for j in sorted(owned[rank]):
-            heir = next((other for other in sets_of[j] if not dropped[other]), None)
-            if heir is not None:
-                owned[heir].add(j)
-                heapq.heappush(waiting, (len(owned[heir]), -heir))
-    kept = [rank for rank in range(len(ranked)) if not dropped[rank]]
+    free = set(range(len(genes)))
+    kept: list[tuple[str, list[int]]] = []
+    for name in sorted(sets, key=lambda name: (len(set(sets[name])), name)):
+        own = free & {place[gene] for gene in sets[name] if gene in place}
+        if len(own) >= min_size:
+            kept.append((name, sorted(own)))
+            free -= own
     member = np.full(len(genes), len(kept), dtype=np.int64)
-    for group, rank in enumerate(kept):
-        member[list(owned[rank])] = group
-    return GeneGroups((*(ranked[rank] for rank in kept), EXEMPT), member)
+    for group, (_, own) in enumerate(kept):
+        member[own] = group
+    return GeneGroups((*(name for name, _ in kept), EXEMPT), member)
 
 
 def permuted(groups: GeneGroups, rng: np.random.Generator) -> GeneGroups:

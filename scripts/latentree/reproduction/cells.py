@@ -102,9 +102,7 @@ def _measured(study: _Study, split: int, scale: Scale) -> Iterator[tuple[str, st
 
 def _settings(model: str, sets: Mapping[str, tuple[str, ...]], scale: Scale) -> dict[str, Any]:
     """The defaults; only oi_vae must be told its groups."""
-    # sets too small to be a group would take genes from larger ones and then be dropped
-    large = {name: genes for name, genes in sets.items() if len(genes) >= MIN_SET_SIZE}
-    groups: dict[str, Any] = {"gene_sets": large} if model == "oi_vae" else {}
+    groups: dict[str, Any] = {"gene_sets": dict(sets)} if model == "oi_vae" else {}
     trained = model not in ("nmf", "pca", "ica")
     return {**groups, **(few_epochs(scale.quick) if trained else {})}
 
