@@ -108,8 +108,8 @@ def partition(sets: Mapping[str, Sequence[str]], genes: Sequence[str], min_size:
             kept.append((name, sorted(own)))
             free -= own
     member = np.full(len(genes), len(kept), dtype=np.int64)
-    for group, (_, own) in enumerate(kept):
-        member[own] = group
+    for group, (_, columns) in enumerate(kept):
+        member[columns] = group
     return GeneGroups((*(name for name, _ in kept), EXEMPT), member)
 
 
