@@ -112,7 +112,7 @@ class TBRConfig(TBRSettings):
         None, description="inputs: a list of genes, one a line, or a table with columns tf, target"
     )
     estimators: Annotated[list[Literal["baseline", "joint", "two_stage"]], AfterValidator(each_once)] = Field(
-        ["baseline", "joint", "two_stage"], min_length=1, description="see docs/methods.md"
+        ["baseline", "joint", "two_stage"], min_length=1, description="see docs/tbr.md"
     )
 
     @model_validator(mode="after")

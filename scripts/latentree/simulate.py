@@ -108,7 +108,7 @@ def simulate_environments(
     phenotype_noise: float = 0.1,
     seed: int = 0,
 ) -> SimulatedEnvironments:
-    """The simulation of Layne et al. (arXiv 2405.20482); what its text leaves open is in docs/methods.md.
+    """The simulation of Layne et al. (arXiv 2405.20482); what its text leaves open is in docs/tbr.md.
 
     ``X ~ N(0, I)``, ``Z = psi(X) + eta``, ``Y = w_e . Z + eps`` with ``psi`` a random map whose
     outputs are standardised, and ``w_e`` on a balanced binary tree with sparse changes.

@@ -20,7 +20,7 @@ class FactorPrior(nn.Module):
     learned
         True: C is the running average of the posterior's second moments, scaled to a unit diagonal and
         shrunk 5% towards the identity. Without it correlated programs are forced apart, and random starts
-        disagree more (docs/methods.md). False: C stays the identity.
+        disagree more (docs/sparse_vae.md). False: C stays the identity.
     """
 
     second_moment: Tensor

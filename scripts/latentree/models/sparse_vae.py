@@ -3,7 +3,7 @@
 ``value_j ~ p(. | f(w_j * z)_j)`` with one decoder f for all genes, ``z ~ N(0, C)`` and a spike-and-slab lasso
 on the weights W (n_genes, n_factors). The objective is the paper's, per cell: the log-likelihood is summed
 over genes and the KL over factors, the priors of noise and W are divided by the number of cells. (The
-reference code averages where it should sum; see docs/methods.md.)
+reference code averages where it should sum; see docs/sparse_vae.md.)
 
 ``recipe: robust`` starts at data-driven factors, keeps the posterior means in their span where that suffices,
 prunes W by proximal steps up a ladder of spikes and refits what is left without penalty. ``recipe: paper`` is

@@ -98,7 +98,7 @@ def varimax_start(
     the mean of the eigenvalues left out. Varimax of the loadings keeps the factors uncorrelated and lets
     the few strong components rule the rotation. Varimax of the axes themselves, of length 1 each, lets the
     factors correlate as it finds them; on the same span they agree better between disjoint halves of the
-    cells (docs/methods.md). Each factor points where its loadings' cubes are positive (skew); a gene's
+    cells (docs/sparse_vae.md). Each factor points where its loadings' cubes are positive (skew); a gene's
     noise is what the loadings leave of its variance.
 
     Parameters

@@ -14,7 +14,7 @@ PhiKind = Literal["linear", "small", "large"]
 _HIDDEN: dict[PhiKind, tuple[int, ...]] = {"linear": (), "small": (32,), "large": (256, 64)}
 # small enough for the hidden layer to stay in the processor's cache
 _CHUNK = 2048
-# below this many training cells the paper's network overfits (docs/methods.md)
+# below this many training cells the paper's network overfits (docs/tbr.md)
 FEW_CELLS = 5000
 
 
