@@ -92,7 +92,7 @@ class OIVAESettings(VAESettings):
         "tanh", description="tanh: a hidden layer for each set; linear: a group-sparse linear model"
     )
     width: int = Field(4, ge=1, description="numbers through which the factors move a set")
-    lam: float = Field(0.02, ge=0, description="weight of the norms of what a factor does to a set; 0: none")
+    lam: float = Field(0.01, ge=0, description="weight of the norms of what a factor does to a set; 0: none")
     lam_by_size: bool = Field(True, description="multiply lam by the root of the set's number of genes")
     theta_weight: float = Field(
         1.0, ge=0, description="weight of the standard normal prior of sets' networks"

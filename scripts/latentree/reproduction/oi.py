@@ -25,15 +25,16 @@ Bars: 2,048 images of 8 x 8 pixels in which one row is .5, noise .05, a group fo
 lambda 1 or 0; 10 data sets. A linear decoder of width 1 as in the paper's code, pixels as z-scores, 50 epochs
 (1,600 steps), W by proximal steps in Adam's metric, started at orthogonal factors; the code takes 20,000
 plain gradient steps of 1e-4. Encoder with two hidden layers of 50. Little data: sorted blood cells (Zheng et
-al. 2017) instead of motion capture, 1,000 genes as z-scores, GO processes as groups, 16 latents; a tenth of
-the cells given is for early stopping; about 1,200 steps whatever their number. Mean log p
-(importance-weighted, 64 draws) of the same held-out cells, in nats per cell; permuted: groups of the same
-sizes with random genes. 3 draws of the cells. Table 2's signs are lost in the copy at hand; the prose says
-that limited data favour the groups."""
+al. 2017) instead of motion capture, as z-scores, those of 1,000 genes that a tenth of the cells have, GO
+processes as groups, 16 latents; a tenth of the cells given is for early stopping, KL is on after 5% of about
+1,200 steps. Mean log p (importance-weighted, 64 draws) of the same held-out cells, in nats per cell;
+permuted: groups of the same sizes with random genes. 3 draws of the cells. Table 2's signs are lost in the
+copy at hand; the prose says that limited data favour the groups."""
 
 FIRST_SEED = 100
 """Of data sets and fits; settings were chosen on others."""
 N_BARS, N_DRAWS = 10, 3
+LEAST_SEEN = 0.1
 N_ROWS, N_IMAGES = 8, 2048
 LAMBDAS = (1.0, 0.0)
 ONE_TO_ONE, EMPTY, PAIRS = "latents and rows one to one", "latents with zero columns", "pairs left"
@@ -41,6 +42,8 @@ LOG_LIKELIHOOD = "held-out log p"
 VAE, GROUPS, PERMUTED = "vae", "oi_vae", "oi_vae, permuted sets"
 SIZES, N_FACTORS, N_STEPS = (100, 250, 500, 1500), 16, 1200
 _BATCH_SIZE = 64
+# KL is on early, because only epochs after that can be the best one, and 100 cells are soon learned by heart
+_FEW_CELLS: Mapping[str, Any] = {"batch_size": _BATCH_SIZE, "kl_warmup": 0.05, "patience": 50}
 _BARS: Mapping[str, Any] = {
     "decoder": "linear",
     "width": 1,
@@ -105,7 +108,7 @@ def _bars_setting(n_factors: int) -> str:
 
 
 def _run_cells(n_cells: int, data: Path, scale: Scale) -> Iterator[Measurement]:
-    cells = prepared(data / ZHENG)
+    cells = with_frequent_genes(prepared(data / ZHENG))
     sets = str(data / GENE_SETS)
     models: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         VAE: ("vae", {"gene_scaling": 1.0}),
@@ -116,7 +119,7 @@ def _run_cells(n_cells: int, data: Path, scale: Scale) -> Iterator[Measurement]:
     for seed in range(FIRST_SEED, FIRST_SEED + (1 if scale.quick else N_DRAWS)):
         few = with_few_cells(cells, n_cells, seed)
         for label, (model, given) in models.items():
-            settings = {"batch_size": _BATCH_SIZE, **epochs, **given, **few_epochs(scale.quick)}
+            settings = {**_FEW_CELLS, **epochs, **given, **few_epochs(scale.quick)}
             done: Fit = api.fit(few, model, N_FACTORS, seed, settings, progress=False)
             value = done.summary["log_likelihood"]["test"]
             yield Measurement(NAME, _cells_setting(n_cells), label, LOG_LIKELIHOOD, seed, value)
@@ -124,6 +127,18 @@ def _run_cells(n_cells: int, data: Path, scale: Scale) -> Iterator[Measurement]:
 
 def _cells_setting(n_cells: int) -> str:
     return f"{n_cells} cells"
+
+
+def with_frequent_genes(cells: anndata.AnnData) -> anndata.AnnData:
+    """The cells with those modelled genes that a tenth of the cells to draw from have.
+
+    A gene that 100 cells happen to lack looks constant, and its first value in another cell costs more log p
+    than all else together.
+    """
+    seen = np.asarray((cells[cells.obs["split"] != "test"].X > 0).mean(axis=0)).ravel()
+    frequent = cells.copy()
+    frequent.var["modelled"] &= seen >= LEAST_SEEN
+    return frequent
 
 
 def with_few_cells(cells: anndata.AnnData, n_cells: int, seed: int) -> anndata.AnnData:
@@ -179,7 +194,7 @@ def summarise(measurements: pd.DataFrame) -> list[Row]:
                 VAE,
                 above=True,
                 published="above 0 with little data (Table 2)",
-                explanation="gene sets leave most genes to the same network",
+                explanation="a network over all genes tells held-out cells better, though less so with few",
             )
         rows += _over_permuted(maker, setting)
     return rows
