@@ -45,10 +45,11 @@ class SparseVAESettings(TorchModelSettings):
     recipe: Literal["robust", "paper"] = Field(
         "robust", description="preset of all other keys; a key that is given beside it wins"
     )
-    likelihood: Literal["auto", "nb", "gaussian"] = Field(
+    likelihood: Literal["auto", "nb", "gaussian", "laplace", "bernoulli"] = Field(
         "auto",
-        description="nb: negative binomial on counts, log link; gaussian: normal on the input's values; auto:"
-        " nb where the atlas has counts",
+        description="nb: negative binomial on counts, log link; gaussian, laplace: of the input's values;"
+        " bernoulli: of values in [0, 1], or of whether a gene is seen; auto: nb where the atlas has counts,"
+        " else gaussian",
     )
     batch: str | None = Field(
         None, description="obs column of batches that encoder and decoder are told; null: the atlas's"

@@ -22,12 +22,11 @@ from latentree.models.base import FitReport, RunOptions, require_factors
 from latentree.models.curve_gain import curve_gain
 from latentree.models.identifiability import Diagnostics, diagnose
 from latentree.models.likelihoods import GaussianLikelihood
-from latentree.models.nb_likelihood import PER_LIBRARY, NegativeBinomialLikelihood
-from latentree.models.nb_start import REGRESSION_CELLS, negative_binomial_start
-from latentree.models.scaling import InputScaling, TrainingData, row_chunks, scaled_cells, stored_values
+from latentree.models.scaling import InputScaling, TrainingData, scaled_cells
 from latentree.models.sparse_vae_module import Sizes, SparseVAEModule
 from latentree.models.sparse_vae_rules import resolve, with_start
-from latentree.models.starts import CONSTANT, Start
+from latentree.models.sparse_vae_start import in_units_of_likelihood
+from latentree.models.starts import Start
 from latentree.models.torch_model import TorchFactorModel
 from latentree.models.vae_likelihood import line_through
 from latentree.seeds import derive_seed
@@ -61,7 +60,9 @@ class SparseVAEModel(TorchFactorModel):
         settings = resolve(self.settings, data)
         assert settings.input != "auto"
         assert settings.gene_scaling is not None
-        self.scaling = InputScaling.fit(data, settings.input, settings.gene_scaling, by_batch=True)
+        # whether a gene is seen cannot be told from centred values
+        by_batch = settings.likelihood != "bernoulli"
+        self.scaling = InputScaling.fit(data, settings.input, settings.gene_scaling, by_batch=by_batch)
         self.n_batches = 0 if data.covariates is None else data.covariates.shape[1]
         rng = np.random.default_rng(derive_seed(seed, "start"))
         self.settings, start, self.start_explained = with_start(
@@ -78,25 +79,8 @@ class SparseVAEModel(TorchFactorModel):
 
     def put_start(self, module: SparseVAEModule, fit: int, start: Start, data: TrainingData) -> None:
         """Hand a start, made for the scaled values, to one fit of a module in its likelihood's units."""
-        likelihood, n_train = module.likelihood, len(data.train)
-        if isinstance(likelihood, NegativeBinomialLikelihood):
-            rows = data.spread(REGRESSION_CELLS)
-            scores = np.empty((len(rows), self.n_factors))
-            for chunk in row_chunks(len(rows), data.x.shape[1]):
-                scores[chunk] = scaled_cells(self.scaling, data, rows[chunk]) @ start.scores
-            start, theta = negative_binomial_start(start, data, scores, rows)
-            assert data.counts is not None
-            largest = stored_values(data.counts.values).max(initial=0)
-            likelihood.start(fit, torch.from_numpy(theta), float(largest))
-        elif isinstance(likelihood, GaussianLikelihood):
-            sd = self.scaling.scaled_sd.astype(np.float64)
-            unit = np.where(sd**2 > CONSTANT, sd, 1.0) if self.settings.standardise else np.ones_like(sd)
-            likelihood.start(fit, torch.from_numpy(sd / unit).float(), torch.from_numpy(unit), n_train)
-            with torch.no_grad():
-                log_sigma = 0.5 * np.log(start.noise_variance) - np.log(unit)
-                likelihood.parameter[fit] = torch.from_numpy(log_sigma)
-            start = replace(start, loadings=start.loadings / unit[:, None])
-        module.start_at(fit, start, n_train)
+        start = in_units_of_likelihood(start, module.likelihood, fit, self.scaling, data, self.settings)
+        module.start_at(fit, start, len(data.train))
         if start.support is not None:
             x = scaled_cells(self.scaling, data, data.spread(_CURVE_CELLS))
             module.start_curves_at(fit, torch.from_numpy(x @ start.scores).float(), torch.from_numpy(x))
@@ -104,7 +88,7 @@ class SparseVAEModel(TorchFactorModel):
     def finish(self, module: TorchModule, data: TrainingData) -> None:
         values = self._tensor(scaled_cells(self.scaling, data, data.spread(_EFFECT_CELLS)))
         self.module.finish(Batch(values, features=self.module.cell_features(values)))
-        if self.settings.likelihood == "nb":
+        if not self._is_of_x:
             self._draw_line(data)
         if self.settings.decoder != "linear":
             self.curve_gain = curve_gain(self, data, self.module.support[0].cpu().numpy())
@@ -125,10 +109,10 @@ class SparseVAEModel(TorchFactorModel):
     def loadings(self) -> np.ndarray:
         """Change per unit of each factor (:meth:`Decoder.effects`), zero exactly where W is.
 
-        Of x; with the negative binomial likelihood of the logarithm of the mean count.
+        Of x; of the logarithm of the mean count (nb), of the log odds (bernoulli).
         """
         effects = self.module.effects[0].cpu().numpy()
-        if self.settings.likelihood == "nb":
+        if not self._is_of_x:
             return effects
         return self.scaling.slopes(
             effects * self._unit()[:, None], at=np.zeros(len(effects), dtype=np.float32)
@@ -139,7 +123,7 @@ class SparseVAEModel(TorchFactorModel):
         return self.module.inclusion[0].cpu().numpy()
 
     def log_jacobian(self) -> float | None:
-        if self.settings.likelihood == "nb":
+        if not self._is_of_x:
             return 0.0
         of_scaling = super().log_jacobian()
         return (
@@ -150,37 +134,41 @@ class SparseVAEModel(TorchFactorModel):
 
     def decode(self, latents: np.ndarray, covariates: np.ndarray | None = None) -> np.ndarray:
         predictor = super().decode(latents, covariates)
-        if self.settings.likelihood == "nb":
-            return predictor
-        return predictor * self._unit()
+        return predictor * self._unit() if self._is_of_x else predictor
 
     def _unit(self) -> np.ndarray:
         """(n_genes,) what the scaled values of each gene are divided by before the likelihood sees them."""
         likelihood = self.module.likelihood
-        assert isinstance(likelihood, GaussianLikelihood)
+        if not isinstance(likelihood, GaussianLikelihood):
+            return np.ones(self.scaling.n_genes, dtype=np.float32)
         return likelihood.unit[0].cpu().numpy()
+
+    @property
+    def _is_of_x(self) -> bool:
+        """Whether the likelihood is of x, but for its scaling."""
+        return self.settings.likelihood in ("gaussian", "laplace")
 
     def reconstruct(self, latents: np.ndarray, covariates: np.ndarray | None = None) -> np.ndarray:
         """Means (n_cells, n_genes) float32 on the scale of x.
 
-        The mean of a logarithm is not the logarithm of a mean: with the negative binomial likelihood a
-        gene's x is a line in log1p of its mean count per 10k, drawn through the training cells.
+        The mean of a logarithm is not the logarithm of a mean: where the likelihood is not of x, a gene's x
+        is a line over its mean (:meth:`Likelihood.mean`), drawn through the training cells.
         """
-        if self.settings.likelihood != "nb":
+        if self._is_of_x:
             return super().reconstruct(latents, covariates)
         level, slope = self.module.line[0].cpu().numpy()
-        return (level + slope * self._log_mean(latents, covariates)).astype(np.float32, copy=False)
+        return (level + slope * self._means(latents, covariates)).astype(np.float32, copy=False)
 
-    def _log_mean(self, latents: np.ndarray, covariates: np.ndarray | None) -> np.ndarray:
-        """log1p of the mean counts per 10k, (n_cells, n_genes)."""
-        rates = np.exp(np.minimum(self.decode(np.asarray(latents, dtype=np.float32), covariates), 0))
-        return np.log1p(PER_LIBRARY * rates)
+    def _means(self, latents: np.ndarray, covariates: np.ndarray | None) -> np.ndarray:
+        """The likelihood's means, (n_cells, n_genes)."""
+        predictor = self.decode(np.asarray(latents, dtype=np.float32), covariates)
+        return self.module.likelihood.mean(torch.from_numpy(predictor)).numpy()
 
     def _draw_line(self, data: TrainingData) -> None:
-        """Least squares of each gene's x on its log mean, over training cells."""
+        """Least squares of each gene's x on these means, over training cells."""
         rows = data.spread(_EFFECT_CELLS)
         cells, known = data.x[rows], data.covariates_of(rows)
-        line = line_through(self._log_mean(self.transform(cells, known), known), cells)
+        line = line_through(self._means(self.transform(cells, known), known), cells)
         self.module.line[0] = torch.from_numpy(line).to(self.module.line.device)
 
 

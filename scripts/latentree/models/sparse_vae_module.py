@@ -16,8 +16,7 @@ from latentree.batches import Batch
 from latentree.models.decoders import AdditiveDecoder, Decoder, LinearDecoder, SharedMLPDecoder
 from latentree.models.encoders import ScoreEncoder
 from latentree.models.layers import noise, normal_log_density
-from latentree.models.likelihoods import GaussianLikelihood, Likelihood, with_fits
-from latentree.models.nb_likelihood import NegativeBinomialLikelihood
+from latentree.models.likelihoods import GaussianLikelihood, with_fits
 from latentree.models.prior import FactorPrior
 from latentree.models.spike_slab import (
     PenaltySchedule,
@@ -29,6 +28,7 @@ from latentree.models.spike_slab import (
     update_eta,
 )
 from latentree.models.starts import Start
+from latentree.models.vae_likelihood import make_likelihood
 from latentree.sparse_vae_settings import SparseVAESettings
 from latentree.training import TorchModule
 
@@ -71,11 +71,7 @@ class SparseVAEModule(TorchModule):
             generator=generator,
         )
         self.decoder = _decoder(settings, sizes, generator)
-        self.likelihood: Likelihood = (
-            NegativeBinomialLikelihood(*matrix[:2])
-            if settings.likelihood == "nb"
-            else GaussianLikelihood(*matrix[:2])
-        )
+        self.likelihood = make_likelihood(settings.likelihood, sizes.n_genes, sizes.n_fits)
         self.prior = FactorPrior(sizes.n_fits, sizes.n_factors, settings.prior == "learned")
         self.weights = nn.Parameter(torch.zeros(*matrix, self.decoder.n_terms))
         self.batch_effects: nn.Parameter | None = None

@@ -11,6 +11,7 @@ from latentree.errors import InputError
 from latentree.models.anchors import StartChoice, choose_start
 from latentree.models.scaling import InputScaling, TrainingData, row_chunks, scaled_cells
 from latentree.models.starts import Start, axis_reliability, leading_axes, random_start, varimax_start
+from latentree.models.vae_likelihood import resolve_likelihood
 from latentree.sparse_vae_settings import SparseVAESettings
 
 # what an epoch of few cells lacks in steps, more epochs make up for; regressions of the counts are a start so
@@ -28,25 +29,16 @@ def resolve(settings: SparseVAESettings, data: TrainingData) -> SparseVAESetting
     Raises
     ------
     InputError
-        ``likelihood: nb`` without counts.
+        The values do not suit the likelihood.
     """
-    if settings.likelihood == "nb" and data.counts is None:
-        raise InputError(
-            "likelihood: nb",
-            "there are no counts behind these values",
-            "Read the atlas with read_atlas from a file that holds counts, or use likelihood: gaussian",
-        )
-    likelihood = settings.likelihood
-    if likelihood == "auto":
-        likelihood = "gaussian" if data.counts is None else "nb"
-    is_nb = likelihood == "nb"
+    settings = resolve_likelihood(settings, data)
+    is_nb = settings.likelihood == "nb"
     few_cells = math.ceil(len(data.train) / _BATCHES_PER_EPOCH)
     batch_size = settings.batch_size or min(_LARGEST_BATCH, max(1, few_cells))
     n_steps = math.ceil(len(data.train) / batch_size)
     epochs, steps = (_EPOCHS_ON_COUNTS, _FEWEST_STEPS_ON_COUNTS) if is_nb else (_EPOCHS, _FEWEST_STEPS)
     return settings.model_copy(
         update={
-            "likelihood": likelihood,
             "input": _given(settings.input, "sqrt" if is_nb else "log"),
             "gene_scaling": (0.5 if is_nb else 1.0)
             if settings.gene_scaling is None

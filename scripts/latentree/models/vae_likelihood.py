@@ -5,6 +5,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from latentree.batches import Batch
 from latentree.errors import InputError
 from latentree.model_settings import VAESettings
 from latentree.models.likelihoods import (
@@ -15,6 +16,10 @@ from latentree.models.likelihoods import (
 )
 from latentree.models.nb_likelihood import NegativeBinomialLikelihood
 from latentree.models.scaling import InputScaling, Matrix, TrainingData, column_moments, stored_values
+from latentree.sparse_vae_settings import SparseVAESettings
+
+# change of log odds per unit of a score at most, from which a fit comes back
+_STEEPEST = 4.0
 
 _KINDS: dict[str, type[Likelihood]] = {
     "gaussian": GaussianLikelihood,
@@ -22,12 +27,12 @@ _KINDS: dict[str, type[Likelihood]] = {
     "bernoulli": BernoulliLikelihood,
     "nb": NegativeBinomialLikelihood,
 }
-S = TypeVar("S", bound=VAESettings)
+S = TypeVar("S", VAESettings, SparseVAESettings)
 
 
-def make_likelihood(name: str, n_genes: int) -> Likelihood:
-    """Of one fit."""
-    return _KINDS[name](1, n_genes)
+def make_likelihood(name: str, n_genes: int, n_fits: int = 1) -> Likelihood:
+    """The likelihood of this name."""
+    return _KINDS[name](n_fits, n_genes)
 
 
 def resolve_likelihood(settings: S, data: TrainingData) -> S:
@@ -67,8 +72,10 @@ def _are_expression(data: TrainingData) -> bool:
     return bool(stored_values(data.x).max(initial=0) > 1)
 
 
-def start_likelihood(likelihood: Likelihood, scaling: InputScaling, data: TrainingData) -> np.ndarray | None:
-    """Set a likelihood's parameters from the training cells.
+def start_likelihood(
+    likelihood: Likelihood, scaling: InputScaling, data: TrainingData, fit: int = 0
+) -> np.ndarray | None:
+    """Set one fit's parameters of a likelihood from the training cells.
 
     Returns
     -------
@@ -76,18 +83,18 @@ def start_likelihood(likelihood: Likelihood, scaling: InputScaling, data: Traini
     """
     sd = torch.from_numpy(scaling.scaled_sd)
     if isinstance(likelihood, GaussianLikelihood):
-        likelihood.start(0, sd, torch.ones_like(sd), len(data.train))
+        likelihood.start(fit, sd, torch.ones_like(sd), len(data.train))
     elif isinstance(likelihood, LaplaceLikelihood):
-        likelihood.start(0, sd)
+        likelihood.start(fit, sd)
     elif isinstance(likelihood, BernoulliLikelihood):
         sees = _are_expression(data)
         centre, scale = torch.from_numpy(scaling.centre), torch.from_numpy(scaling.scale)
-        likelihood.start(0, centre, scale, sees)
+        likelihood.start(fit, centre, scale, sees)
         share = _share_seen(data) if sees else column_moments(data.x, data.train)[0]
         share = np.clip(share, 1e-3, 1 - 1e-3)
         return np.log(share / (1 - share)).astype(np.float32)
     elif isinstance(likelihood, NegativeBinomialLikelihood):
-        return _start_counts(likelihood, data)
+        return _start_counts(likelihood, data, fit)
     return None
 
 
@@ -97,7 +104,7 @@ def _share_seen(data: TrainingData) -> np.ndarray:
     return np.asarray(seen.mean(axis=0), dtype=np.float64).ravel()
 
 
-def _start_counts(likelihood: NegativeBinomialLikelihood, data: TrainingData) -> np.ndarray:
+def _start_counts(likelihood: NegativeBinomialLikelihood, data: TrainingData, fit: int) -> np.ndarray:
     """Dispersions by the moments of all training cells together, and the genes' mean rates."""
     assert data.counts is not None
     library = data.counts.library[data.train]
@@ -108,8 +115,28 @@ def _start_counts(likelihood: NegativeBinomialLikelihood, data: TrainingData) ->
     excess = variance - mean - rate**2 * float(np.var(library))
     theta = np.where(excess > 0, expected_squares / np.maximum(excess, 1e-12), np.inf)
     largest = float(stored_values(data.counts.values).max(initial=0))
-    likelihood.start(0, torch.from_numpy(np.minimum(theta, 1e3)).float(), largest)
+    likelihood.start(fit, torch.from_numpy(np.minimum(theta, 1e3)).float(), largest)
     return np.log(rate).astype(np.float32)
+
+
+def log_odds_slopes(
+    likelihood: BernoulliLikelihood, fit: int, level: np.ndarray, scores: np.ndarray, scaled: np.ndarray
+) -> np.ndarray:
+    """(n_genes, n_factors) slopes of the log odds on scores, from least squares of the values themselves.
+
+    Parameters
+    ----------
+    level
+        (n_genes,) log odds of an average cell.
+    scores, scaled
+        (n_cells, n_factors) and (n_cells, n_genes) of some training cells.
+    """
+    target = likelihood.target(Batch(torch.from_numpy(scaled)))[fit].numpy().astype(np.float64)
+    design = np.hstack([np.ones((len(scores), 1)), scores])
+    slopes = np.linalg.lstsq(design, target, rcond=None)[0][1:].T
+    share = 1 / (1 + np.exp(-level.astype(np.float64)))
+    # the logistic curve's slope there; a gene that is nearly always on or off has steep log odds
+    return np.clip(slopes / (share * (1 - share))[:, None], -_STEEPEST, _STEEPEST)
 
 
 def line_through(fitted: np.ndarray, cells: Matrix) -> np.ndarray:

@@ -92,7 +92,12 @@ def diagnostic_sentences(summary: Mapping[str, Any]) -> tuple[str, ...]:
 def _made(summary: Mapping[str, Any], found: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """What was decided for a fit: words, and the value that they are to hold."""
     resolved = summary.get("resolved") or {}
-    likelihoods = {"nb": "negative binomial on counts", "gaussian": "normal"}
+    likelihoods = {
+        "nb": "negative binomial on counts",
+        "gaussian": "normal",
+        "laplace": "Laplace",
+        "bernoulli": "Bernoulli",
+    }
     return [
         ("Likelihood {}", likelihoods.get(resolved.get("likelihood", ""))),
         ("{} decoder", resolved.get("decoder")),
