@@ -132,7 +132,7 @@ def test_page_has_the_same_bytes_twice(tmp_path):
 def test_captions_and_headers_of_every_table(page):
     tags = [tag for tag, _ in page.tags]
     captions = tags.count("caption")
-    assert captions == 2 + 3 + 1  # scores, stability, a table of factors per model, TBR
+    assert captions == 3 + 3 + 1  # scores, fits, stability, a table of factors per model, TBR
     assert all(a.get("scope") in ("col", "row") for tag, a in page.tags if tag == "th")
 
 
