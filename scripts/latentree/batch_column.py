@@ -1,5 +1,6 @@
 """Batches of cells (donors, runs, chemistries): an obs column as what a model is told about a cell."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -8,6 +9,8 @@ import numpy as np
 import pandas as pd
 
 from latentree.errors import InputError, listed
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,22 +32,27 @@ class KnownBatches:
     shares: tuple[float, ...]
 
     @classmethod
-    def of(cls, obs: pd.DataFrame, column: str, train: np.ndarray) -> Self:
+    def of(cls, obs: pd.DataFrame, column: str, train: np.ndarray) -> Self | None:
         """From the cells that a fit is trained on, the rows ``train`` of ``obs``.
+
+        None, and a warning, where these are all of one batch: half of an atlas may be, and then there is
+        nothing to tell.
 
         Raises
         ------
         InputError
-            The column is not there, has gaps, or does not tell cells of several batches.
+            The column is not there, has gaps, or names cells instead of batches.
         """
         labels = _labels(obs, column)
         levels, counts = np.unique(labels[train], return_counts=True)
         if len(levels) < 2:
-            raise InputError(
-                f"batch: {column}",
-                f"all {len(train)} training cells have the value {levels[0]!r}",
-                "Name a column that tells batches apart, or leave batch out",
+            logger.warning(
+                "batch: %s is %r for all %d training cells, so the model is told none",
+                column,
+                str(levels[0]),
+                len(train),
             )
+            return None
         if len(levels) > len(train) / 2:
             raise InputError(
                 f"batch: {column}",

@@ -29,13 +29,17 @@ def test_covariates_name_each_cells_batch_and_average_over_new_ones():
     [
         (_obs("a", "b", "a", "b"), "donor", "is no obs column"),
         (_obs("a", None, "a", "b"), "run", "1 of 4 cells have no value"),
-        (_obs("a", "a", "a", "a"), "run", "all 4 training cells"),
         (_obs("a", "b", "c", "d"), "run", "4 different values"),
     ],
 )
 def test_columns_that_tell_no_batches_are_refused(obs, column, problem):
     with pytest.raises(InputError, match=problem):
         KnownBatches.of(obs, column, np.arange(4))
+
+
+def test_one_batch_is_nothing_to_tell(caplog):
+    assert KnownBatches.of(_obs("a", "a", "a", "b"), "run", np.arange(3)) is None
+    assert "'a' for all 3 training cells" in caplog.text
 
 
 def test_scaling_centres_each_batch_on_its_training_cells():
