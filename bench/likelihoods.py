@@ -50,7 +50,9 @@ def scores(name: str, split: int, chosen: argparse.Namespace) -> list[dict[str, 
     ]
     rows = []
     for model, settings in variants:
-        done = fit(adata, model, chosen.n_factors, seed=split, settings=settings, progress=False)
+        done = fit(
+            adata, model, chosen.n_factors, seed=split, settings=settings, device="cpu", progress=False
+        )
         loaded = LoadedFit.from_anndata(done.factors, done.summary)
         table = metrics_table(name, [loaded], batches=adata.obs[_COLUMN])
         values = table[(table["model"] == model) & table["split"].isin(["test", "none"])]

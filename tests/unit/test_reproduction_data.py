@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from latentree import api
 from latentree.errors import InputError
 from latentree.reproduction import cells, ratings, shift, synthetic
 from latentree.reproduction.held_out import (
     drawn_reconstruction,
+    fit_on_cpu,
     reconstruction,
     rows_of,
     split_in_half,
@@ -74,7 +74,7 @@ def test_a_fall_of_dci_must_be_certain_and_there(far, agrees, why):
 def test_drawn_reconstructions_scatter_about_those_of_the_means(model):
     data = paper_data(0.0, np.random.default_rng(0), 300)
     its = split_in_half(data, 0)
-    done = api.fit(its, model, 2, settings={"max_epochs": 20}, progress=False)
+    done = fit_on_cpu(its, model, 2, 0, {"max_epochs": 20})
     x = np.asarray(its.X)
     first = drawn_reconstruction(done, x, 0)
     np.testing.assert_array_equal(drawn_reconstruction(done, x, 0), first)

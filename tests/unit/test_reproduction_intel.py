@@ -5,12 +5,11 @@ import pandas as pd
 import pytest
 from models_fixture import as_data
 
-from latentree import api
 from latentree.model_settings import IntelVAESettings
 from latentree.models.base import RunOptions
 from latentree.models.intel_vae import IntelVAEModel
 from latentree.reproduction import intel
-from latentree.reproduction.held_out import cells_of
+from latentree.reproduction.held_out import cells_of, fit_on_cpu
 from latentree.reproduction.intel_cells import sector_of, share_gap
 from latentree.reproduction.intel_digits import judged, with_share_of_zeros
 from latentree.reproduction.intel_shapes import NOISE, SHAPES, share_off, with_noise
@@ -47,7 +46,7 @@ def test_new_points_have_the_fits_noise():
     rng = np.random.default_rng(0)
     x = (rng.normal(size=(300, 2)) * [2.0, 0.5]).astype(np.float32)
     settings = {"max_epochs": 2, "hidden": 8, "patience": None}
-    done = api.fit(cells_of(x, np.full(300, "train")), "vae", 1, settings=settings, progress=False)
+    done = fit_on_cpu(cells_of(x, np.full(300, "train")), "vae", 1, 0, settings)
     noise = with_noise(done, 4000, 0) - done.model.generate(4000, 0)  # type: ignore[attr-defined]
     # nothing is explained yet: all of the data's spread is noise
     np.testing.assert_allclose(noise.std(0), x.std(0), rtol=0.2)

@@ -7,14 +7,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from latentree import api
 from latentree.enrichment import over_representation, sets_to_test
 from latentree.fitted import Fit
 from latentree.gene_sets import match_files
 from latentree.metrics import accuracy, fit_probe, majority_reference
 from latentree.reproduction.averages import average, values_of
 from latentree.reproduction.cell_data import prepared
-from latentree.reproduction.held_out import few_epochs, rows_of
+from latentree.reproduction.held_out import (
+    few_epochs,
+    fit_on_cpu,
+    rows_of,
+)
 from latentree.reproduction.records import Measurement, Row, Scale
 from latentree.reproduction.rows import RowMaker
 from latentree.reproduction.sources import GENE_SETS, SPARSE_VAE_PAPER, ZEISEL, ZEISEL_FULL, ZHENG
@@ -93,7 +96,7 @@ def _measured(study: _Study, split: int, scale: Scale) -> Iterator[tuple[str, st
     modelled = list(atlas.var_names[atlas.var["modelled"]])
     yield ALL, TESTED, len(sets_to_test(sets, modelled, min_set_size=MIN_SET_SIZE, max_set_size=MAX_SET_SIZE))
     for model in study.models:
-        done = api.fit(atlas, model, N_FACTORS, split, _settings(model, sets, scale), progress=False)
+        done = fit_on_cpu(atlas, model, N_FACTORS, split, _settings(model, sets, scale))
         probe = fit_probe(done.latents[train], types[train])
         yield model, ACCURACY, accuracy(types[test], probe.predict(done.latents[test]))
         for metric, value in enriched(done, sets, split).items():

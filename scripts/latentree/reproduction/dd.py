@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from latentree import api
 from latentree.fitted import Fit
 from latentree.metrics import ari, held_out_r2, kim_mnih, latent_hoyer
 from latentree.models.dd_priors import ClusterPrior
@@ -20,7 +19,12 @@ from latentree.models.vae import Posterior
 from latentree.reproduction.averages import Average, average, values_of
 from latentree.reproduction.cell_data import prepared
 from latentree.reproduction.dd_data import pinwheel, shapes
-from latentree.reproduction.held_out import few_epochs, reconstruction, rows_of
+from latentree.reproduction.held_out import (
+    few_epochs,
+    fit_on_cpu,
+    reconstruction,
+    rows_of,
+)
 from latentree.reproduction.points import draw_points
 from latentree.reproduction.records import Measurement, Outcome, Row, Scale
 from latentree.reproduction.rows import RowMaker
@@ -111,7 +115,7 @@ def _run_pinwheel(scale: Scale) -> Outcome:
         points = _all_for_training(x)
         for beta, alpha in _WEIGHTS:
             given = {**_PINWHEEL, **few_epochs(scale.quick), "beta": beta, "alpha": alpha}
-            done = api.fit(points, "dd_vae", 2, seed, given, progress=False)
+            done = fit_on_cpu(points, "dd_vae", 2, seed, given)
             for metric, value in judged_clusters(done, x, arm).items():
                 measured.append(Measurement(NAME, f"beta {beta:g}", f"alpha {alpha:g}", metric, seed, value))
             if seed == FIRST_SEED and (beta, alpha) in _SHOWN:
@@ -158,7 +162,7 @@ def _run_sparse(split: int, file: Path, scale: Scale) -> Iterator[Measurement]:
     for setting, given in _SPARSE.items():
         for alpha in _SPARSE_ALPHAS[setting]:
             asked = {**given, **few_epochs(scale.quick), "alpha": alpha}
-            done = api.fit(cells, "dd_vae", 10, FIRST_SEED + split, asked, progress=False)
+            done = fit_on_cpu(cells, "dd_vae", 10, FIRST_SEED + split, asked)
             for metric, value in judged_cells(done, cells).items():
                 yield Measurement(NAME, f"cells, alpha {alpha:g}", setting, metric, split, value)
 
@@ -184,7 +188,7 @@ def _run_shapes(scale: Scale) -> Iterator[Measurement]:
     for seed in range(FIRST_SEED, FIRST_SEED + (1 if scale.quick else N_SEEDS)):
         for beta, name, given in wanted:
             asked = {**_SHAPES, **few_epochs(scale.quick), **given, "beta": beta}
-            done = api.fit(cells, "dd_vae", 10, seed, asked, progress=False)
+            done = fit_on_cpu(cells, "dd_vae", 10, seed, asked)
             for metric, value in judged_images(done, images, factors, seed).items():
                 yield Measurement(NAME, f"shapes, beta {beta:g}", name, metric, seed, value)
 

@@ -1,6 +1,6 @@
-"""What the experiments on generated data share: half of the cells held out, errors and W on them."""
+"""What the experiments share: fits, half of the generated cells held out, errors and W on them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import anndata
@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from scipy.optimize import linear_sum_assignment
 
+from latentree import api
 from latentree.fitted import Fit
 from latentree.models.layers import noise
 from latentree.models.likelihoods import with_fits
@@ -20,6 +21,24 @@ from latentree.synthetic import SyntheticData
 
 HELD_OUT, VALIDATION = 0.5, 0.05
 """Shares of the cells, as in the Sparse VAE's study (two folds, one of them held out)."""
+
+
+def fit_on_cpu(
+    cells: anndata.AnnData, model: str, n_factors: int, seed: int, settings: Mapping[str, Any] | None = None
+) -> Fit:
+    """One fit, on the CPU wherever it runs: the same part gives the same numbers everywhere."""
+    return api.fit(cells, model, n_factors, seed, settings, device="cpu", progress=False)
+
+
+def fit_stack_on_cpu(
+    cells: Sequence[anndata.AnnData],
+    model: str,
+    n_factors: int,
+    seeds: Sequence[int],
+    settings: Mapping[str, Any],
+) -> list[Fit]:
+    """As :func:`fit_on_cpu`, of one fit for each of many data sets."""
+    return api.fit_stack(cells, model, n_factors, seeds, settings, device="cpu")
 
 
 def split_in_half(data: SyntheticData, seed: int) -> anndata.AnnData:

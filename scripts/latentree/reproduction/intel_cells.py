@@ -8,13 +8,16 @@ import anndata
 import numpy as np
 import torch
 
-from latentree import api
 from latentree.fitted import Fit
 from latentree.metrics import ari, cluster_cells, few_shot_accuracy, latent_hoyer, nmi
 from latentree.models.intel_sectors import Sectors
 from latentree.models.intel_vae import IntelVAEModel
 from latentree.reproduction.cell_data import prepared
-from latentree.reproduction.held_out import few_epochs, rows_of
+from latentree.reproduction.held_out import (
+    few_epochs,
+    fit_on_cpu,
+    rows_of,
+)
 
 N_FACTORS = 15
 N_CLUSTERS = 7
@@ -116,7 +119,7 @@ def _fitted(
 ) -> tuple[Fit, np.ndarray, np.ndarray]:
     """The fit, and values (n_test, n_genes) and latents (n_test, n_factors) of the test cells."""
     given = {**_SCHEDULE, **settings, **few_epochs(quick)}
-    done = api.fit(cells, model, N_FACTORS, seed, given, progress=False)
+    done = fit_on_cpu(cells, model, N_FACTORS, seed, given)
     chosen = cells[rows_of(cells, "test"), cells.var["modelled"].to_numpy()].X
     values = chosen if isinstance(chosen, np.ndarray) else chosen.toarray()
     return done, values, done.model.transform(values)

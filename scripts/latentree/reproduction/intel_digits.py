@@ -7,9 +7,11 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
-from latentree import api
 from latentree.fitted import Fit
-from latentree.reproduction.held_out import cells_of
+from latentree.reproduction.held_out import (
+    cells_of,
+    fit_on_cpu,
+)
 from latentree.reproduction.intel_cells import sector_of
 
 N_NEW = 2000
@@ -87,7 +89,7 @@ def judged(classifier: LogisticRegression, images: np.ndarray) -> dict[str, floa
 def _fitted(pixels: np.ndarray, model: str, settings: dict[str, Any], seed: int, *, quick: bool) -> Fit:
     epochs = {"max_epochs": 2} if quick else {}
     cells = cells_of(pixels, np.full(len(pixels), "train"))
-    return api.fit(cells, model, 1, seed, {**SETTINGS, **settings, **epochs}, progress=False)
+    return fit_on_cpu(cells, model, 1, seed, {**SETTINGS, **settings, **epochs})
 
 
 def _new(done: Fit, seed: int) -> np.ndarray:

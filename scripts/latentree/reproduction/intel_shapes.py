@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 from sklearn.neighbors import NearestNeighbors
 
-from latentree import api
 from latentree.fitted import Fit
 from latentree.metrics import mmd
-from latentree.reproduction.held_out import cells_of
+from latentree.reproduction.held_out import (
+    cells_of,
+    fit_on_cpu,
+)
 
 N_TRAIN, N_HELD_OUT = 5000, 4000
 N_SHOWN = 200
@@ -109,7 +111,7 @@ def compare(name: str, seed: int, *, quick: bool) -> tuple[dict[str, dict[str, f
     settings = {**NETWORKS, **({"max_epochs": _QUICK_EPOCHS} if quick else {})}
     scores, shown = {}, []
     for model, its in {"vae": {}, "intel_vae": shape.settings}.items():
-        done = api.fit(cells, model, 2, seed, {**settings, **its}, progress=False)
+        done = fit_on_cpu(cells, model, 2, seed, {**settings, **its})
         new = with_noise(done, len(held_out), seed)
         scores[model] = {MMD: mmd(held_out, new), OFF_DATA: share_off(held_out, new)}
         shown += [_points(f"{name}: {model}", *one) for one in (("data", held_out), ("new points", new))]

@@ -9,12 +9,16 @@ import anndata
 import numpy as np
 import pandas as pd
 
-from latentree import api
 from latentree.fitted import Fit
 from latentree.models.oi_vae import OIVAEModel
 from latentree.reproduction.averages import average
 from latentree.reproduction.cell_data import prepared
-from latentree.reproduction.held_out import cells_of, few_epochs, rows_of
+from latentree.reproduction.held_out import (
+    cells_of,
+    few_epochs,
+    fit_on_cpu,
+    rows_of,
+)
 from latentree.reproduction.records import Measurement, Row, Scale
 from latentree.reproduction.rows import RowMaker
 from latentree.reproduction.sources import GENE_SETS, OI_PAPER, ZHENG
@@ -78,7 +82,7 @@ def fit_bars(seed: int, n_factors: int, lam: float, n_images: int = N_IMAGES, **
     images = cells_of(bars(seed, n_images), np.full(n_images, "train"))
     rows = {f"row {r + 1}": tuple(images.var_names[r * N_ROWS : (r + 1) * N_ROWS]) for r in range(N_ROWS)}
     settings = {**_BARS, "lam": lam, "gene_sets": rows, **given}
-    model = api.fit(images, "oi_vae", n_factors, seed, settings, progress=False).model
+    model = fit_on_cpu(images, "oi_vae", n_factors, seed, settings).model
     assert isinstance(model, OIVAEModel)
     weights = model.group_weights()
     return weights.weights[np.argsort(weights.names)]
@@ -120,7 +124,7 @@ def _run_cells(n_cells: int, data: Path, scale: Scale) -> Iterator[Measurement]:
         few = with_few_cells(cells, n_cells, seed)
         for label, (model, given) in models.items():
             settings = {**_FEW_CELLS, **epochs, **given, **few_epochs(scale.quick)}
-            done: Fit = api.fit(few, model, N_FACTORS, seed, settings, progress=False)
+            done: Fit = fit_on_cpu(few, model, N_FACTORS, seed, settings)
             value = done.summary["log_likelihood"]["test"]
             yield Measurement(NAME, _cells_setting(n_cells), label, LOG_LIKELIHOOD, seed, value)
 

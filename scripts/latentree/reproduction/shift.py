@@ -9,9 +9,14 @@ import numpy as np
 import pandas as pd
 from scipy.stats import poisson
 
-from latentree import api
 from latentree.reproduction.cell_data import prepared
-from latentree.reproduction.held_out import cells_of, few_epochs, reconstruction, rows_of
+from latentree.reproduction.held_out import (
+    cells_of,
+    few_epochs,
+    fit_on_cpu,
+    reconstruction,
+    rows_of,
+)
 from latentree.reproduction.records import Measurement, Row, Scale
 from latentree.reproduction.rows import RowMaker
 from latentree.reproduction.sources import SPARSE_VAE_PAPER, ZEISEL
@@ -63,7 +68,7 @@ def run(part: str, scale: Scale) -> list[Measurement]:
         predicted = {TRUTH: cells.layers["expected"]}
         for model, settings in MODELS.items():
             given = {**settings, **few_epochs(scale.quick)}
-            done = api.fit(cells, model, len(loadings), seed, given, progress=False)
+            done = fit_on_cpu(cells, model, len(loadings), seed, given)
             predicted[model] = reconstruction(done, np.asarray(cells.X))
         for model, means in predicted.items():
             for metric, value in losses(cells, means).items():
@@ -78,7 +83,7 @@ def factors_of(file: Path) -> tuple[np.ndarray, np.ndarray]:
     counts_per_10k.X = counts_per_10k.X.expm1().sqrt()
     # every cell shows what usages look like: nothing is held out yet
     counts_per_10k.obs["split"] = "train"
-    done = api.fit(counts_per_10k, "nmf", N_FACTORS, progress=False)
+    done = fit_on_cpu(counts_per_10k, "nmf", N_FACTORS, 0)
     return done.loadings.to_numpy().T.astype(np.float64), done.latents.astype(np.float64)
 
 

@@ -7,13 +7,14 @@ import anndata
 import numpy as np
 import pandas as pd
 
-from latentree import api
 from latentree.fitted import Fit
-from latentree.metrics import dci_disentanglement
+from latentree.metrics import dci_16_points, dci_disentanglement
 from latentree.reproduction.averages import average, values_of
 from latentree.reproduction.held_out import (
     drawn_reconstruction,
     few_epochs,
+    fit_on_cpu,
+    fit_stack_on_cpu,
     is_alive,
     reconstruction,
     rows_of,
@@ -38,7 +39,6 @@ that keeps no factor alive is collapsed."""
 
 N_FACTORS = 5
 N_SETS = 25
-N_REFERENCE_POINTS = 16
 LEAST_FALL = 0.05
 """Of DCI, to count as a fall."""
 FIRST_SEED = 1000
@@ -83,10 +83,10 @@ def _fits(name: str, cells: list[anndata.AnnData], seeds: list[int], scale: Scal
     model, settings = CONTESTANTS[name]
     given = {**settings, **few_epochs(scale.quick)}
     if model == "sparse_vae":
-        yield from api.fit_stack(cells, model, N_FACTORS, seeds, given)
+        yield from fit_stack_on_cpu(cells, model, N_FACTORS, seeds, given)
         return
     for one, seed in zip(cells, seeds, strict=True):
-        yield api.fit(one, model, N_FACTORS, seed, given, progress=False)
+        yield fit_on_cpu(one, model, N_FACTORS, seed, given)
 
 
 def judged(data: SyntheticData, cells: anndata.AnnData, done: Fit, name: str, seed: int) -> dict[str, float]:
@@ -101,7 +101,7 @@ def judged(data: SyntheticData, cells: anndata.AnnData, done: Fit, name: str, se
         "log held-out mse": float(np.log(drawn)),
         "held-out mse of posterior means": float(np.square(reconstruction(done, x) - x).mean()),
         "dci": dci_disentanglement(data.factors[test], codes),
-        "dci, 16 points": dci_disentanglement(data.factors[test], codes, N_REFERENCE_POINTS),
+        "dci, 16 points": dci_16_points(data.factors[test], codes),
         "factors alive": float(alive.sum()),
         "collapsed": float(not alive.any()),
     }
