@@ -11,7 +11,7 @@ from latentree.code_hash import import_closure
 from latentree.errors import InputError
 from latentree.files import read_table, write_table
 from latentree.reproduction import page, running, sources, summary
-from latentree.reproduction.averages import average, claim, paired_difference
+from latentree.reproduction.averages import average, claim, paired_difference, within
 from latentree.reproduction.drawing import draw_experiment
 from latentree.reproduction.points import draw_points
 from latentree.reproduction.records import (
@@ -121,6 +121,23 @@ def test_claims_hold_beyond_two_standard_errors_of_paired_differences(first, abo
     agrees, why = claim(difference, above)
     assert agrees == expected
     assert (why == "") == (agrees == "yes")
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([-0.01, 0.0, 0.01], "yes"),
+        ([0.02, 0.021, 0.022], "yes"),
+        ([-0.3, 0.0, 0.3], "not comparable"),
+        ([0.2, 0.21, 0.22], "no"),
+        ([0.0], "not comparable"),
+    ],
+)
+def test_no_gain_needs_a_bound_inside_the_margin(values, expected):
+    agrees, why = within(average(values), 0.05, above=True)
+    assert agrees == expected
+    assert (why == "") == (agrees == "yes")
+    assert within(average(-np.array(values)), 0.05, above=False) == (agrees, why)
 
 
 def test_differences_pair_seeds_and_need_both_models():

@@ -50,7 +50,39 @@ def test_claims_about_cells_and_shapes_are_judged_over_seeds() -> None:
         ("shapes, beta 1", dd.ISOTROPIC, dd.SCORE): [0.5, 0.6, 0.7],
         ("shapes, beta 4", dd.ISOTROPIC, dd.SCORE): [0.6, 0.5, 0.71],
     }
-    assert _verdicts(flat) == {f"shapes: {dd.ISOTROPIC}, beta 4 - beta 1": "yes"}
+    place = f"shapes: {dd.ISOTROPIC}, beta 4 - beta 1"
+    assert _verdicts(flat) == {place: "not comparable"}, "noise hides a gain as well as none"
+    flat["shapes, beta 4", dd.ISOTROPIC, dd.SCORE] = [0.5, 0.61, 0.7]
+    assert _verdicts(flat) == {place: "yes"}
+
+
+def test_priors_are_compared_beside_their_losses_and_student_t_also_mapped() -> None:
+    model, setting = "student-t, nu 3", "shapes, beta 1"
+    values = {
+        (setting, dd.ISOTROPIC, dd.SCORE): [0.5, 0.6],
+        (setting, model, dd.SCORE): [0.5, 0.6],
+        (setting, model, dd.MAPPED_SCORE): [0.6, 0.71],
+        (setting, dd.ISOTROPIC, dd.LOSS): [30.0, 32.0],
+        (setting, model, dd.LOSS): [40.0, 42.0],
+    }
+    rows = {row.metric: row for row in dd.summarise(_table(values)) if " - " in row.setting}
+    assert rows[dd.SCORE].agrees == "no"
+    assert rows[dd.MAPPED_SCORE].agrees == "yes"
+    assert "losses 41 and 31 nats" in rows[dd.MAPPED_SCORE].explanation
+
+
+def test_causes_are_given_for_a_clear_opposite_only() -> None:
+    def why(with_alpha: list[float]) -> str:
+        values = {
+            ("cells, alpha 1000", dd.TEXT, dd.HOYER): with_alpha,
+            ("cells, alpha 0", dd.TEXT, dd.HOYER): [0.7, 0.9],
+        }
+        (row,) = [row for row in dd.summarise(_table(values)) if " - alpha 0" in row.setting]
+        return row.explanation
+
+    assert "not tested" in why([0.5, 0.7])
+    assert "perhaps" not in why([0.5, 1.1])
+    assert "perhaps" not in why([0.5])
 
 
 def test_every_row_says_why_it_does_not_agree() -> None:
@@ -79,5 +111,6 @@ def test_the_quick_shapes_are_scored(monkeypatch: pytest.MonkeyPatch) -> None:
     scores = [one.value for one in outcome.measurements if one.metric == dd.SCORE]
     losses = [one.value for one in outcome.measurements if one.metric == dd.LOSS]
     assert len(scores) == len(losses) == 4
+    assert len([one for one in outcome.measurements if one.metric == dd.MAPPED_SCORE]) == 1
     assert 0 <= min(scores) <= max(scores) <= 1
     assert min(losses) > 0

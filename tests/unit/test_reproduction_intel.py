@@ -10,9 +10,9 @@ from latentree.models.base import RunOptions
 from latentree.models.intel_vae import IntelVAEModel
 from latentree.reproduction import intel
 from latentree.reproduction.held_out import cells_of, fit_on_cpu
-from latentree.reproduction.intel_cells import sector_of, share_gap
+from latentree.reproduction.intel_cells import ERROR, HOYER, INTEL, sector_of, share_gap
 from latentree.reproduction.intel_digits import judged, with_share_of_zeros
-from latentree.reproduction.intel_shapes import NOISE, SHAPES, share_off, with_noise
+from latentree.reproduction.intel_shapes import MMD, NOISE, SHAPES, share_off, with_noise
 from latentree.reproduction.records import Measurement
 
 
@@ -101,4 +101,29 @@ def test_learned_shares_are_judged_by_the_true_ones():
         ]
     )
     rows = [row for row in intel.summarise(table) if row.metric == "learned share of zeros"]
-    assert [(row.agrees, row.published) for row in rows] == [("yes", "0.47 (0.01)"), ("no", "0.16 (0.11)")]
+    assert [(row.agrees, row.published) for row in rows] == [
+        ("yes", "0.47 (0.01); agrees within 0.1 of the true 0.5"),
+        ("no", "0.16 (0.11); agrees within 0.1 of the true 0.2"),
+    ]
+
+
+def test_our_own_bars_are_judged_and_named_as_such():
+    values = {
+        ("circle", "vae", MMD): [0.02, 0.04],
+        ("circle", "intel_vae", MMD): [0.001, 0.003],
+        ("sparse selector", "vae", HOYER): [0.2, 0.3],
+        ("sparse selector", INTEL, HOYER): [0.3, 0.4],
+        ("sparse selector", "vae", ERROR): [1.0, 2.0],
+        ("sparse selector", INTEL, ERROR): [1.04, 2.04],
+    }
+    table = pd.DataFrame(
+        [
+            Measurement("intel", *place, seed, value)
+            for place, its in values.items()
+            for seed, value in enumerate(its)
+        ]
+    )
+    bars = [row for row in intel.summarise(table) if row.setting.startswith("bar, ")]
+    assert all(row.published.startswith("our own bar") for row in bars)
+    assert [row.agrees for row in bars] == ["yes", "no", "yes"]
+    np.testing.assert_allclose([row.ours_mean for row in bars], [0.002 / 0.03, 0.1, 0.03])

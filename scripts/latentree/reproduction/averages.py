@@ -77,3 +77,18 @@ def claim(difference: Average, above: bool) -> tuple[Agreement, str]:
     if difference.clearly_negative if above else difference.clearly_positive:
         return "no", "the difference has the other sign"
     return "no", "no difference beyond two standard errors"
+
+
+def within(found: Average, margin: float, *, above: bool) -> tuple[Agreement, str]:
+    """Whether "not above (below) zero by more than the margin" holds, and why it does not or cannot be told.
+
+    That nothing was found proves nothing: the bound two standard errors off must be inside the margin.
+    """
+    if found.n < 2:
+        return "not comparable", TOO_FEW
+    excess, room = found.mean if above else -found.mean, CLEAR * found.standard_error
+    if excess + room <= margin:
+        return "yes", ""
+    if excess - room > margin:
+        return "no", f"beyond the margin of {margin:g}"
+    return "not comparable", f"two standard errors reach beyond the margin of {margin:g}: too noisy to tell"

@@ -11,12 +11,12 @@ import pandas as pd
 import torch
 
 from latentree.fitted import Fit
-from latentree.metrics import ari, held_out_r2, kim_mnih, latent_hoyer
+from latentree.metrics import ari, held_out_r2, kim_mnih, latent_hoyer, student_t_to_gaussian
 from latentree.models.dd_priors import ClusterPrior
 from latentree.models.dd_vae import DDVAEModel, DDVAEModule
 from latentree.models.divergences import kl_to_aggregate
 from latentree.models.vae import Posterior
-from latentree.reproduction.averages import Average, average, values_of
+from latentree.reproduction.averages import Average, average, paired_difference, values_of
 from latentree.reproduction.cell_data import prepared
 from latentree.reproduction.dd_data import pinwheel, shapes
 from latentree.reproduction.held_out import (
@@ -39,15 +39,21 @@ the library's schedule; Hoyer of posterior means and R^2 of held-out cells, 3 sp
 normal have Hoyer .27. The spike is the text's (variance .05) or the code's (standard deviation .05). Shapes:
 2,592 images of 16 x 16 pixels (square, ellipse, heart; scale, rotation, place) instead of dSprites, 10
 factors, 5 seeds where the paper has 100, networks of two layers of 100 instead of convolutions; the score of
-Kim and Mnih (5,000 votes of 100 images) of latents that say anything. The paper's results are figures, so
-claims are judged."""
+Kim and Mnih (5,000 votes of 100 images) of latents that say anything; with Student-t priors
+also of latents mapped to normal ones. The paper's results are figures, so claims are judged."""
 
 FIRST_SEED = 500
 """Of data sets and fits; the schedule was chosen on others."""
+FIRST_SPLIT = 5000
+"""Of the cells; defaults were chosen with a look at splits from 0 on."""
 N_SEEDS = 5
 DIVERGENCE, OVERLAP, ERROR, PURITY = "KL(p || q)", "posterior sd", "mse", "ari of clusters and arms"
 HOYER, R2 = "hoyer", "held-out r2"
 SCORE, LOSS = "kim-mnih", "reconstruction loss"
+MAPPED_SCORE = "kim-mnih of gaussianised latents"
+# our own margins, where the paper's figures show no harm and no gain: of R^2, of the score's range of 1
+_HARM, _GAIN = 0.02, 0.05
+_LEAST_HOYER_GAIN = 0.1
 ALPHAS = (0.0, 1.0, 3.0, 10.0)
 _PINWHEEL: Mapping[str, Any] = {
     "prior": "clusters",
@@ -158,13 +164,14 @@ def draw(samples: pd.DataFrame, path: Path) -> None:
 
 
 def _run_sparse(split: int, file: Path, scale: Scale) -> Iterator[Measurement]:
-    cells = prepared(file, split=split)
+    seed = FIRST_SPLIT + split
+    cells = prepared(file, split=seed)
     for setting, given in _SPARSE.items():
         for alpha in _SPARSE_ALPHAS[setting]:
             asked = {**given, **few_epochs(scale.quick), "alpha": alpha}
-            done = fit_on_cpu(cells, "dd_vae", 10, FIRST_SEED + split, asked)
+            done = fit_on_cpu(cells, "dd_vae", 10, seed, asked)
             for metric, value in judged_cells(done, cells).items():
-                yield Measurement(NAME, f"cells, alpha {alpha:g}", setting, metric, split, value)
+                yield Measurement(NAME, f"cells, alpha {alpha:g}", setting, metric, seed, value)
 
 
 def judged_cells(done: Fit, cells: anndata.AnnData) -> dict[str, float]:
@@ -189,24 +196,35 @@ def _run_shapes(scale: Scale) -> Iterator[Measurement]:
         for beta, name, given in wanted:
             asked = {**_SHAPES, **few_epochs(scale.quick), **given, "beta": beta}
             done = fit_on_cpu(cells, "dd_vae", 10, seed, asked)
-            for metric, value in judged_images(done, images, factors, seed).items():
+            for metric, value in judged_images(done, images, factors, seed, given.get("nu")).items():
                 yield Measurement(NAME, f"shapes, beta {beta:g}", name, metric, seed, value)
 
 
 @torch.no_grad()
-def judged_images(done: Fit, images: np.ndarray, factors: np.ndarray, seed: int) -> dict[str, float]:
-    """Kim and Mnih's score and the cross-entropy in nats per image, both of posterior means."""
+def judged_images(
+    done: Fit, images: np.ndarray, factors: np.ndarray, seed: int, nu: float | None = None
+) -> dict[str, float]:
+    """Kim and Mnih's score and the cross-entropy in nats per image, both of posterior means.
+
+    With a Student-t prior (``nu``) also the score of the latents mapped to normal ones, as the paper has it.
+    """
     _, q = _encoded(done, images)
     # KL to the normal distribution of all images' draws, whatever the prior: 0 of a latent that says nothing
     spread = (q.mean.var(dim=0) + q.log_var.exp().mean(dim=0)).log()
     kl = 0.5 * (spread - q.log_var.mean(dim=0))
     shares = np.clip(reconstruction(done, images), 1e-6, 1 - 1e-6)
     loss = -(images * np.log(shares) + (1 - images) * np.log1p(-shares)).sum(axis=1).mean()
-    rng = np.random.default_rng(seed)
-    # of dSprites' 737,280 images 1,000 are a random few; here they would be all that share a value
-    votes = {"n_votes": 5000, "n_items": 100}
-    score = kim_mnih(q.mean.numpy(), factors, rng, **votes, kl=kl.numpy(), kl_threshold=0.05, min_sd=1e-6)
-    return {SCORE: score, LOSS: float(loss)}
+
+    def score(latents: np.ndarray) -> float:
+        # of dSprites' 737,280 images 1,000 are a random few; here they would be all that share a value
+        votes = {"n_votes": 5000, "n_items": 100}
+        rng = np.random.default_rng(seed)
+        return kim_mnih(latents, factors, rng, **votes, kl=kl.numpy(), kl_threshold=0.05, min_sd=1e-6)
+
+    scores = {SCORE: score(q.mean.numpy()), LOSS: float(loss)}
+    if nu is not None:
+        scores[MAPPED_SCORE] = score(student_t_to_gaussian(q.mean.numpy(), nu))
+    return scores
 
 
 def _all_for_training(x: np.ndarray) -> anndata.AnnData:
@@ -234,20 +252,39 @@ def summarise(measurements: pd.DataFrame) -> list[Row]:
     for sparse in (TEXT, CODE):
         rows += make.difference("cells, alpha 1000", HOYER, sparse, DENSE, above=True)
         rows += _alpha_makes_sparse(make, sparse) + _no_harm(make, sparse)
+        gain = paired_difference(make.measurements, "cells, alpha 1000", HOYER, sparse, DENSE)
+        place = f"cells, alpha 1000: {sparse} - {DENSE}"
+        rows += make.bar(place, HOYER, gain, _LEAST_HOYER_GAIN, least=True)
     for beta in _BETAS:
         setting = f"shapes, beta {beta:g}"
-        rows += make.difference(setting, SCORE, FIXED, ISOTROPIC, above=True)
-        rows += make.difference(setting, SCORE, LEARNED, FIXED, above=True)
+        rows += _disentangles(make, setting, FIXED, ISOTROPIC) + _disentangles(make, setting, LEARNED, FIXED)
     for nu in _NUS:
-        rows += make.difference("shapes, beta 1", SCORE, f"student-t, nu {nu:g}", ISOTROPIC, above=True)
+        for metric in (SCORE, MAPPED_SCORE):
+            rows += _disentangles(make, "shapes, beta 1", f"student-t, nu {nu:g}", ISOTROPIC, metric)
     rows += _no_gain_by_beta(make)
-    return rows + make.values([DIVERGENCE, OVERLAP, ERROR, PURITY, HOYER, R2, SCORE, LOSS])
+    return rows + make.values([DIVERGENCE, OVERLAP, ERROR, PURITY, HOYER, R2, SCORE, MAPPED_SCORE, LOSS])
 
 
-def _between(make: RowMaker, metric: str, first: tuple[str, str], second: tuple[str, str]) -> Average:
-    """First minus second (each a setting and a model), over the seeds of both."""
-    one, other = (values_of(make.measurements, *place, metric) for place in (first, second))
+def _between(
+    make: RowMaker, metric: str | tuple[str, str], first: tuple[str, str], second: tuple[str, str]
+) -> Average:
+    """First minus second (each a setting and a model), over the seeds of both; a metric for each or both."""
+    metrics = (metric, metric) if isinstance(metric, str) else metric
+    one, other = (
+        values_of(make.measurements, *place, its) for place, its in zip((first, second), metrics, strict=True)
+    )
     return average(one - other)
+
+
+def _disentangles(make: RowMaker, setting: str, first: str, second: str, metric: str = SCORE) -> list[Row]:
+    """Figure 2: the first prior scores higher; the paper's curves are over reconstruction loss."""
+    found = _between(make, (metric, SCORE), (setting, first), (setting, second))
+    if not found.n:
+        return []
+    losses = " and ".join(f"{make.average(setting, model, LOSS).mean:.4g}" for model in (first, second))
+    note = f"at equal beta, not at equal reconstruction as in the paper: losses {losses} nats"
+    said = "above 0 (figure only)"
+    return [make.claimed(f"{setting}: {first} - {second}", metric, said, found, above=True, note=note)]
 
 
 def _alpha_matches(make: RowMaker, setting: str) -> list[Row]:
@@ -279,7 +316,7 @@ def _beta_spreads(make: RowMaker, metric: str, published: str) -> list[Row]:
     if not found.n:
         return []
     said = f"{published} (figure only)"
-    return [make.verdict("alpha 0: beta 1 - beta 0.01", metric, said, found, found.clearly_positive)]
+    return [make.claimed("alpha 0: beta 1 - beta 0.01", metric, said, found, above=True)]
 
 
 def _alpha_makes_sparse(make: RowMaker, model: str) -> list[Row]:
@@ -287,17 +324,12 @@ def _alpha_makes_sparse(make: RowMaker, model: str) -> list[Row]:
     found = _between(make, HOYER, ("cells, alpha 1000", model), ("cells, alpha 0", model))
     if not found.n:
         return []
-    why = "on cells the KL alone makes latents sparse; the divergence sees one latent at a time, not cells"
-    return [
-        make.verdict(
-            f"{model}: alpha 1000 - alpha 0",
-            HOYER,
-            "above 0 (figure only)",
-            found,
-            found.clearly_positive,
-            why,
-        )
-    ]
+    why = (
+        "perhaps the KL alone makes cells' latents sparse, and the divergence, which sees one latent at a"
+        " time, does not; not tested"
+    )
+    place, said = f"{model}: alpha 1000 - alpha 0", "above 0 (figure only)"
+    return [make.claimed(place, HOYER, said, found, above=True, explanation=why)]
 
 
 def _no_harm(make: RowMaker, model: str) -> list[Row]:
@@ -306,9 +338,8 @@ def _no_harm(make: RowMaker, model: str) -> list[Row]:
     found = _between(make, R2, (setting, model), (setting, DENSE))
     if not found.n:
         return []
-    why = "worse beyond two standard errors"
     said = "no harm (figure only)"
-    return [make.verdict(f"{setting}: {model} - {DENSE}", R2, said, found, not found.clearly_negative, why)]
+    return [make.bounded(f"{setting}: {model} - {DENSE}", R2, said, found, _HARM, above=False)]
 
 
 def _no_gain_by_beta(make: RowMaker) -> list[Row]:
@@ -316,13 +347,5 @@ def _no_gain_by_beta(make: RowMaker) -> list[Row]:
     found = _between(make, SCORE, ("shapes, beta 4", ISOTROPIC), ("shapes, beta 1", ISOTROPIC))
     if not found.n:
         return []
-    return [
-        make.verdict(
-            f"shapes: {ISOTROPIC}, beta 4 - beta 1",
-            SCORE,
-            "no gain (figure only)",
-            found,
-            not found.clearly_positive,
-            "a gain beyond two standard errors",
-        )
-    ]
+    place = f"shapes: {ISOTROPIC}, beta 4 - beta 1"
+    return [make.bounded(place, SCORE, "no gain (figure only)", found, _GAIN, above=True)]

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from latentree.reproduction.averages import average, values_of
+from latentree.reproduction.averages import Average, average, paired_difference, values_of
 from latentree.reproduction.intel_cells import (
     ARI,
     ERROR,
@@ -74,7 +75,10 @@ PUBLISHED_SHARES = {
 _OTHER_DATA = "8 x 8 images of scikit-learn here, MNIST there"
 # how far a learned share may be off the true one: the paper's own largest standard deviation
 _SHARE_ROOM = 0.1
-FIRST_SEED = 3000
+# the project's own bars: InteL-VAE's mmd over the VAE's, its gain in sparsity, its relative error above
+_MOST_MMD, _LEAST_HOYER_GAIN, _MORE_ERROR = 0.5, 0.2, 0.05
+FIRST_SEED = 5000
+"""Of data sets, splits and fits; settings and defaults were chosen with a look at others, below it."""
 _SPARSE, _CLUSTERS, _DIGITS = "sparse selector", "clusters", "digits"
 _N_SEEDS = 5
 
@@ -131,7 +135,7 @@ def summarise(measurements: pd.DataFrame) -> list[Row]:
     for shape in SHAPES:
         for metric in (MMD, OFF_DATA):
             rows += make.difference(shape, metric, "intel_vae", "vae", above=False)
-    rows += _sparsity_rows(make)
+    rows += _circle_bar(make) + _sparsity_rows(make)
     rows += make.difference(
         _CLUSTERS,
         SHARE_GAP,
@@ -145,20 +149,38 @@ def summarise(measurements: pd.DataFrame) -> list[Row]:
     return rows + make.values(not_told) + _cluster_values(make)
 
 
+def _circle_bar(make: RowMaker) -> list[Row]:
+    """Of the mean squared discrepancies, because a seed's own may be near 0."""
+    ours, theirs = (make.average("circle", model, MMD) for model in ("intel_vae", "vae"))
+    n_seeds = min(ours.n, theirs.n)
+    if not n_seeds:
+        return []
+    ratio = Average(ours.mean / theirs.mean, np.nan, n_seeds)
+    return make.bar("circle: intel_vae / vae", "mmd, ratio of means", ratio, _MOST_MMD, least=False)
+
+
+def _sparsity_bars(make: RowMaker) -> list[Row]:
+    place = f"{_SPARSE}: {INTEL} - vae"
+    gain = paired_difference(make.measurements, _SPARSE, HOYER, INTEL, "vae")
+    ours, theirs = (values_of(make.measurements, _SPARSE, model, ERROR) for model in (INTEL, "vae"))
+    return [
+        *make.bar(place, HOYER, gain, _LEAST_HOYER_GAIN, least=True),
+        *make.bar(place, f"{ERROR}, relative", average(ours / theirs - 1), _MORE_ERROR, least=False),
+    ]
+
+
 def _sparsity_rows(make: RowMaker) -> list[Row]:
     rows: list[Row] = []
     for gamma in GAMMAS[1:]:
         rows += make.difference(_SPARSE, HOYER, f"intel_vae gamma {gamma}", "vae", above=True)
     for other in ("dd_vae sparse", "vsc"):
         rows += make.difference(_SPARSE, HOYER, INTEL, other, above=True)
-    error = average(
-        values_of(make.measurements, _SPARSE, INTEL, LOG_ERROR)
-        - values_of(make.measurements, _SPARSE, "vae", LOG_ERROR)
-    )
+    error = paired_difference(make.measurements, _SPARSE, LOG_ERROR, INTEL, "vae")
     if error.n:
-        published = f"no loss of quality for little gamma ({FIGURE_ONLY}, of images' FID); here at most .05"
-        setting = f"{_SPARSE}: {INTEL} - vae"
-        rows.append(make.verdict(setting, LOG_ERROR, published, error, error.mean <= 0.05, "more than 5%"))
+        published = f"no loss of quality for little gamma ({FIGURE_ONLY}, of images' FID)"
+        place = f"{_SPARSE}: {INTEL} - vae"
+        rows.append(make.bounded(place, LOG_ERROR, published, error, _MORE_ERROR, above=True))
+    rows += _sparsity_bars(make)
     for n_cells in LABELLED:
         for other in FEW_SHOT_MODELS:
             if other != INTEL:
@@ -179,8 +201,9 @@ def _digit_rows(make: RowMaker) -> list[Row]:
             found = make.average(setting, "intel_vae", metric)
             if found.n:
                 near = abs(found.mean - share) <= _SHARE_ROOM
+                said = f"{PUBLISHED_SHARES[share]}; agrees within {_SHARE_ROOM:g} of the true {share:g}"
                 why = f"more than {_SHARE_ROOM:g} off the true share"
-                rows.append(make.verdict(setting, metric, PUBLISHED_SHARES[share], found, near, why))
+                rows.append(make.verdict(setting, metric, said, found, near, why))
     return rows
 
 

@@ -28,7 +28,14 @@ shipped. What lacks its data is skipped and says so.
 How to read it: *published* is the paper's value, or its claim where it shows a figure only
 ("{FIGURE_ONLY}"). *Ours* is the mean (standard deviation) over n seeds or data sets. A claim about a
 difference *agrees* where ours has the claimed sign by more than two standard errors of the paired
-difference; a claim that noise could explain does not. Nothing is tuned on the seeds reported here.
+difference; a difference that noise could explain does not. "No harm" and "no gain" agree only where two
+standard errors stay inside the margin told in the row, and where they reach beyond it nothing is said ("not
+comparable"). Some rows are judged by a fixed limit instead, which the row tells, and some are bars that this
+project set itself ("our own bar"), not the paper's. A cause is offered only where ours clearly has the other
+sign.
+
+No setting was tuned on the seeds of data sets, splits and fits reported here. The atlases themselves are
+another matter: defaults were chosen with a look at other splits of the same cells.
 """
 _QUICK = "\n**Quick variant: one seed, small grids, few epochs. No number below means anything.**\n"
 
@@ -73,7 +80,7 @@ def _sections(summary: pd.DataFrame) -> Iterator[str]:
 
 
 def _table(rows: pd.DataFrame) -> Iterator[str]:
-    yield "| setting | metric | published | ours | n | agrees | why not |"
+    yield "| setting | metric | published | ours | n | agrees | remarks |"
     yield "|---|---|---|---|---|---|---|"
     for row in rows.to_dict("records"):
         cells = [row["setting"], row["metric"], row["published"], ours(row["ours_mean"], row["ours_sd"])]

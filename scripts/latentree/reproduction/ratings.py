@@ -24,12 +24,11 @@ from latentree.reproduction.sources import SPARSE_VAE_PAPER
 NAME = "ratings"
 PROTOCOL = """\
 Ratings of 4 and 5 count as liked; users with at least 20 of them, the 300 films that most users like; five
-folds of users, a validation set among the others. All models (beta_vae: beta 2) have
-the Bernoulli likelihood. Log loss: minus the sum, over the
-films that a held-out user likes, of the log of each film's share in the user's decoded means. Recall@5 and
-NDCG@10: a fifth of what a held-out user likes is removed from the input and must be found among the films
-not given; "unmasked", as the paper's code does: the input itself must come back. The paper used far more
-users."""
+folds of users, a validation set among the others. All models (beta_vae: beta 2) have the Bernoulli
+likelihood. Log loss: minus the sum, over the films that a held-out user likes, of the log of each film's
+share in the user's decoded means. Recall@5 and NDCG@10: a fifth of what a held-out user likes is removed from
+the input and must be found among the films not given; "unmasked", as the paper's code does: the input itself
+must come back. The paper used far more users."""
 
 LIKED, LEAST_RATINGS, N_FILMS = 4, 20, 300
 N_FOLDS, N_FACTORS = 5, 20

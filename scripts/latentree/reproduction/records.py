@@ -77,7 +77,7 @@ class Row:
     ours_mean, ours_sd, n_seeds
         NaN where there is none.
     explanation
-        One line; needed where ``agrees`` is not "yes".
+        One line; needed where ``agrees`` is not "yes", and also for what else must be known.
     """
 
     paper: str

@@ -4,7 +4,15 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from latentree.reproduction.averages import TOO_FEW, Average, average, claim, paired_difference, values_of
+from latentree.reproduction.averages import (
+    TOO_FEW,
+    Average,
+    average,
+    claim,
+    paired_difference,
+    values_of,
+    within,
+)
 from latentree.reproduction.records import FIGURE_ONLY, Agreement, Row
 
 
@@ -61,6 +69,7 @@ class RowMaker:
         above: bool,
         published: str | None = None,
         explanation: str = "",
+        note: str = "",
     ) -> list[Row]:
         """The claim that the first model's value is above (below) the second's; no row without both.
 
@@ -68,21 +77,54 @@ class RowMaker:
         ----------
         published
             What the paper says; None: that claim, shown in a figure only.
-        explanation
-            Added where ours does not agree.
+        explanation, note
+            Added where ours clearly has the other sign, and always.
         """
         found = paired_difference(self.measurements, setting, metric, first, second)
         if not found.n:
             return []
         said = published or f"{'above' if above else 'below'} 0 ({FIGURE_ONLY})"
+        place = f"{setting}: {first} - {second}"
+        return [self.claimed(place, metric, said, found, above=above, explanation=explanation, note=note)]
+
+    def claimed(
+        self,
+        setting: str,
+        metric: str,
+        published: str,
+        found: Average,
+        *,
+        above: bool,
+        explanation: str = "",
+        note: str = "",
+    ) -> Row:
+        """The claim that a difference is above (below) zero; texts as in :meth:`difference`."""
         agrees, why = claim(found, above)
-        told = "; ".join(text for text in (why, explanation) if text) if agrees != "yes" else ""
-        return [self.row(f"{setting}: {first} - {second}", metric, said, found, agrees, told)]
+        # what noise may have done needs no cause
+        opposite = found.clearly_negative if above else found.clearly_positive
+        told = "; ".join(text for text in (why, explanation if opposite else "", note) if text)
+        return self.row(setting, metric, published, found, agrees, told)
+
+    def bounded(
+        self, setting: str, metric: str, published: str, found: Average, margin: float, *, above: bool
+    ) -> Row:
+        """The claim that a difference is not above (below) zero, but for a margin that is ours."""
+        agrees, why = within(found, margin, above=above)
+        said = f"{published}; here {'at most' if above else 'at least'} {margin if above else -margin:g}"
+        return self.row(setting, metric, f"{said} with two standard errors", found, agrees, why)
+
+    def bar(self, setting: str, metric: str, found: Average, limit: float, *, least: bool) -> list[Row]:
+        """A goal that this project set itself, judged by the mean; no row of nothing measured."""
+        if not found.n:
+            return []
+        reached = found.mean >= limit if least else found.mean <= limit
+        said = f"our own bar, not the paper's: mean at {'least' if least else 'most'} {limit:g}"
+        return [self.verdict(f"bar, {setting}", metric, said, found, reached, "the bar is missed")]
 
     def verdict(
         self, setting: str, metric: str, published: str, found: Average, agrees: bool, explanation: str = ""
     ) -> Row:
-        """A claim that the experiment judges itself; one seed cannot."""
+        """A claim that the experiment judges itself, by a limit that ``published`` tells; one seed cannot."""
         if found.n < 2:
             return self.row(setting, metric, published, found, explanation=TOO_FEW)
         return self.row(
