@@ -1,4 +1,5 @@
 # The checked config, and the functions that the rules share.
+import hashlib
 import os
 import sys
 from functools import cache
@@ -264,6 +265,8 @@ def experiment_settings(wildcards):
 def experiment_code(wildcards):
     """Hash of one experiment alone, so that work on one does not rerun the others."""
     library = ROOT / "scripts"
-    return code_hash(
-        library / f"latentree/reproduction/{wildcards.experiment}.py", library
-    )
+    folder = library / "latentree/reproduction"
+    experiment = code_hash(folder / f"{wildcards.experiment}.py", library)
+    # by its bytes alone: through the registry it imports every experiment
+    running = (folder / "running.py").read_bytes()
+    return hashlib.sha256(experiment.encode() + running).hexdigest()
