@@ -29,7 +29,7 @@ demo: setup
 	@echo "report: $(CURDIR)/results/pbmc68k/report.html"
 
 test: setup
-	$(BIN)/python -m pytest -n $(CORES) --dist loadgroup --cov --cov-report=term --cov-fail-under=85
+	$(BIN)/python -m pytest -n $(CORES) --cov --cov-report=term --cov-fail-under=85
 
 lint: setup
 	$(BIN)/ruff check .

@@ -92,10 +92,10 @@ class OIVAESettings(VAESettings):
         "tanh", description="tanh: a hidden layer for each set; linear: a group-sparse linear model"
     )
     width: int = Field(4, ge=1, description="numbers through which the factors move a set")
-    lam: float = Field(0.01, ge=0, description="weight of the norms of what a factor does to a set; 0: none")
+    lam: float = Field(0.1, ge=0, description="weight of the norms of what a factor does to a set; 0: none")
     lam_by_size: bool = Field(True, description="multiply lam by the root of the set's number of genes")
     theta_weight: float = Field(
-        1.0, ge=0, description="weight of the standard normal prior of sets' networks"
+        0.1, ge=0, description="weight of the standard normal prior of sets' networks"
     )
     penalty_unit: Literal["cell", "objective"] = Field(
         "cell",
@@ -114,6 +114,11 @@ class OIVAESettings(VAESettings):
         if isinstance(value, list | tuple):
             return [str(path) if isinstance(path, PathLike) else path for path in value]
         return str(value) if isinstance(value, PathLike) else value
+
+    @field_validator("gene_sets")
+    @classmethod
+    def _none_given_is_none(cls, value: Any) -> Any:
+        return value or None
 
 
 class DDVAESettings(VAESettings):

@@ -8,6 +8,7 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     field_validator,
     model_serializer,
+    model_validator,
 )
 
 from latentree.model_settings import (
@@ -61,13 +62,42 @@ class VSCConfig(_NumberOfFactors, VSCSettings):
 class OIVAEConfig(_NumberOfFactors, OIVAESettings):
     """oi_vae"""
 
+    @field_validator("permuted")
+    @classmethod
+    def _the_control_is_fitted_anyway(cls, value: bool) -> bool:
+        if value:
+            raise ValueError("the workflow fits the control with permuted sets itself: leave permuted out")
+        return value
+
 
 class DDVAEConfig(_NumberOfFactors, DDVAESettings):
     """dd_vae"""
 
+    @model_validator(mode="after")
+    def _clusters_find_room(self) -> "DDVAEConfig":
+        # in a plane any number lies on a circle, else clusters lie at both ends of the axes
+        crowded = [k for k in self.n_factors if k != 2 and self.n_clusters > 2 * k]
+        if self.prior == "clusters" and crowded:
+            raise ValueError(f"{self.n_clusters} clusters do not fit in {crowded[0]} factors")
+        return self
+
 
 class IntelVAEConfig(_NumberOfFactors, IntelVAESettings):
     """intel_vae"""
+
+    @model_validator(mode="after")
+    def _mapping_finds_room(self) -> "IntelVAEConfig":
+        needs_plane = self.mapping in ("circle", "two_holes")
+        needs_plane |= self.mapping == "clusters" and self.n_clusters > 2
+        if needs_plane and min(self.n_factors) < 2:
+            raise ValueError(f"mapping: {self.mapping} needs at least 2 factors")
+        if self.mapping == "hierarchy" and self.blocks is not None:
+            wrong = [k for k in self.n_factors if k != sum(self.blocks)]
+            if wrong:
+                raise ValueError(
+                    f"blocks {list(self.blocks)} sum to {sum(self.blocks)}, not to {wrong[0]} factors"
+                )
+        return self
 
 
 class NMFConfig(_NumberOfFactors, NMFSettings):

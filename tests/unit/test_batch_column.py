@@ -89,6 +89,11 @@ def test_a_sparse_vae_that_is_told_runs_needs_no_factor_for_them(likelihood, dec
     assert told_by_factors(told) < 0.2 < 0.4 < told_by_factors(untold)
     assert told.summary["log_likelihood"]["test"] > untold.summary["log_likelihood"]["test"] - 5
     assert told.summary["batch"]["levels"] == ["a", "b"]
+    average = np.tile(np.array(told.summary["batch"]["shares"], np.float32), (5, 1))
+    latents = told.model.transform(atlas.X[:5, :25])
+    unknown = told.model.reconstruct(latents)
+    np.testing.assert_allclose(told.model.reconstruct(latents, average), unknown, rtol=1e-3, atol=1e-3)
+    assert np.abs(unknown - told.model.reconstruct(latents, np.eye(2, dtype=np.float32)[[0] * 5])).max() > 0.1
     told.save(tmp_path)
     again = lt.project(lt.load(tmp_path), atlas)
     np.testing.assert_array_equal(again.obsm["X_sparse_vae"], told.latents)

@@ -163,3 +163,25 @@ def test_every_key_is_explained():
     rows = [line for line in config_page().splitlines() if line.startswith("| `")]
     assert len(rows) > len(Config.model_fields)
     assert all(row.split(" | ")[-1].strip(" |") for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("models", "problem"),
+    [
+        ({"oi_vae": {"permuted": True}}, "fits the control"),
+        ({"dd_vae": {"prior": "clusters", "n_factors": [2, 1]}}, "do not fit in 1 factors"),
+        ({"intel_vae": {"mapping": "circle", "n_factors": 1}}, "needs at least 2 factors"),
+        ({"intel_vae": {"mapping": "hierarchy", "blocks": [2, 3], "n_factors": [5, 6]}}, "not to 6 factors"),
+    ],
+)
+def test_what_a_model_has_no_room_for_is_said_before_it_is_fitted(models, problem):
+    atlases = {"a": {"path": "a.h5ad", "cell_type": "t", "gene_sets": ["sets.gmt"]}}
+    with pytest.raises(InputError, match=problem):
+        load_config({"atlases": atlases, "models": models})
+
+
+def test_no_gene_sets_mean_the_atlas_s():
+    atlases = {"a": {"path": "a.h5ad", "cell_type": "t", "gene_sets": ["sets.gmt"]}}
+    for given in ([], {}, None):
+        config = load_config({"atlases": atlases, "models": {"oi_vae": {"gene_sets": given}}})
+        assert config.models.oi_vae.gene_sets is None

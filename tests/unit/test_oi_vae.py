@@ -82,7 +82,7 @@ def test_a_strong_penalty_empties_sets_exactly_and_loadings_say_so(eta):
 def test_penalties_of_the_objective_are_divided_by_the_cells():
     x = log_counts()
     of_cell, of_objective = (
-        _model(x, lam=1.0),
+        _model(x, lam=1.0, theta_weight=1.0),
         _model(x, lam=len(x), penalty_unit="objective", theta_weight=len(x)),
     )
     for name, array in of_cell.state().items():

@@ -21,8 +21,6 @@ def small(**atlas):
     return config
 
 
-# beside the other tests of the finished run, which is then made once
-@pytest.mark.xdist_group("finished")
 @pytest.mark.parametrize(
     ("config", "message"),
     [

@@ -9,8 +9,6 @@ from latentree.files import read_table
 from latentree.tree import Tree
 from workflow_harness import SMALL
 
-pytestmark = pytest.mark.xdist_group("finished")
-
 
 def small(**environments):
     config = copy.deepcopy(SMALL)

@@ -8,8 +8,6 @@ import pytest
 from closure_oracle import reached_modules, scripts_as_they_run
 from workflow_harness import ROOT, SMALL
 
-pytestmark = pytest.mark.xdist_group("finished")
-
 
 def scripts_of_rules() -> dict[str, str]:
     """Rule name -> script, read from the rule files."""

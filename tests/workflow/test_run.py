@@ -16,8 +16,6 @@ import pytest
 from latentree.files import read_json, read_table, sha256_of
 from workflow_harness import SMALL, clean_environment, copy_of_the_checkout
 
-pytestmark = pytest.mark.xdist_group("finished")
-
 
 @pytest.fixture(scope="module")
 def atlas(finished) -> Path:

@@ -60,6 +60,14 @@ def check_files(checked):
         for file in [own] if isinstance(own, str) else own:
             require_file(file, "models.oi_vae.gene_sets")
             read_gmt(located(file))
+    for key in ("data", "movielens"):
+        place = getattr(checked.reproduction, key)
+        if place is not None and not Path(place).exists():
+            raise InputError(
+                f"config key reproduction.{key}",
+                f"there is no {place}",
+                "Mend the path, or leave the key out: what needs it is skipped then",
+            )
     if checked.environments.tree.file is not None:
         require_file(checked.environments.tree.file, "environments.tree.file")
         # imported where they are needed, because they bring pandas along

@@ -68,6 +68,17 @@ class TrainingData:
         """Batches of some cells, (n_rows, n_batches)."""
         return None if self.covariates is None else self.covariates[rows]
 
+    def only(self, rows: np.ndarray) -> "TrainingData":
+        """These cells alone, all of them in ``train``."""
+        counts = None
+        if self.counts is not None:
+            counts = Counts(self.counts.values[rows], self.counts.library[rows])
+        everything = np.arange(len(rows), dtype=np.int64)
+        known = self.covariates_of(rows)
+        return replace(
+            self, x=self.x[rows], counts=counts, covariates=known, train=everything, validation=everything[:0]
+        )
+
     def spread(self, n_cells: int) -> np.ndarray:
         """At most ``n_cells`` training rows, evenly spaced."""
         return spread(self.train, n_cells)

@@ -81,6 +81,8 @@ class SparseVAEModel(TorchFactorModel):
         """Hand a start, made for the scaled values, to one fit of a module in its likelihood's units."""
         start = in_units_of_likelihood(start, module.likelihood, fit, self.scaling, data, self.settings)
         module.start_at(fit, start, len(data.train))
+        if data.covariates is not None:
+            module.mean_covariates[fit] = torch.from_numpy(data.covariates[data.train].mean(0))
         if start.support is not None:
             x = scaled_cells(self.scaling, data, data.spread(_CURVE_CELLS))
             module.start_curves_at(fit, torch.from_numpy(x @ start.scores).float(), torch.from_numpy(x))

@@ -56,6 +56,7 @@ class SparseVAEModule(TorchModule):
     support: Tensor
     alive: Tensor
     effects: Tensor
+    mean_covariates: Tensor
     line: Tensor
 
     def __init__(self, settings: SparseVAESettings, sizes: Sizes, generator: torch.Generator) -> None:
@@ -77,6 +78,8 @@ class SparseVAEModule(TorchModule):
         self.batch_effects: nn.Parameter | None = None
         if sizes.n_batches:
             self.batch_effects = nn.Parameter(torch.zeros(*matrix[:2], sizes.n_batches))
+        # shares of the training cells: the average batch, which stands for an unknown one
+        self.register_buffer("mean_covariates", torch.zeros(sizes.n_fits, sizes.n_batches))
         self.n_train = 1
         self.register_buffer("eta", torch.full((sizes.n_fits, sizes.n_factors), 0.5))
         self.register_buffer("inclusion", torch.full(matrix, 0.5))
@@ -172,10 +175,11 @@ class SparseVAEModule(TorchModule):
         return (predictor if effect is None else predictor + effect)[0]
 
     def _batch_effect(self, covariates: Tensor | None) -> Tensor | None:
-        """What the cells' batches add to their predictors, (n_fits, n_cells, n_genes)."""
-        if self.batch_effects is None or covariates is None:
+        """What the cells' batches add to their predictors, (n_fits, n_cells or 1, n_genes)."""
+        if self.batch_effects is None:
             return None
-        return with_fits(covariates) @ self.batch_effects.transpose(1, 2)
+        known = self.mean_covariates[:, None] if covariates is None else with_fits(covariates)
+        return known @ self.batch_effects.transpose(1, 2)
 
     def _batch_penalty(self) -> dict[str, Tensor]:
         """Minus the log prior N(0, 1) of each batch effect, per training cell, (n_fits,)."""

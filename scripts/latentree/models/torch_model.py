@@ -76,11 +76,12 @@ class TorchFactorModel(FactorModel):
             return None
         self.module.eval()
         device = str(next(self.module.parameters()).device)
-        batches = Batches(data, self.scaling, self.module, device)
+        cells = data.only(rows)
+        batches = Batches(cells, self.scaling, self.module, device)
         generator = torch.Generator().manual_seed(0)
         found = np.empty(len(rows))
         for chunk in row_chunks(len(rows), data.x.shape[1]):
-            batch = batches.rows(rows[chunk])
+            batch = batches.rows(cells.train[chunk])
             weights = []
             for _ in range(_IMPORTANCE_SAMPLES):
                 drawn = self.module.log_weights(batch, generator)

@@ -17,7 +17,7 @@ from latentree.batches import Batch
 from latentree.model_settings import VAESettings
 from latentree.models.gene_groups import GeneGroups
 from latentree.models.layers import dropout, gaussian_kl, linear, noise, normal_log_density
-from latentree.models.likelihoods import BernoulliLikelihood
+from latentree.models.likelihoods import BernoulliLikelihood, GaussianLikelihood
 from latentree.models.scaling import TrainingData, row_chunks
 from latentree.models.torch_model import TorchFactorModel
 from latentree.models.vae_likelihood import (
@@ -162,9 +162,15 @@ class VAEModule(TorchModule):
         return {
             "reconstruction": self._misfit(batch, y),
             "kl": self.beta * kl_weight * self.divergence(q, y).mean(),
-            "prior_sigma": self.likelihood.prior_loss()[0],
+            **self._prior_of_noise(),
             **self.penalties(q, y, generator),
         }
+
+    def _prior_of_noise(self) -> dict[str, Tensor]:
+        """The part of the loss that the noise levels' prior is, where they have one."""
+        if not isinstance(self.likelihood, GaussianLikelihood):
+            return {}
+        return {"prior_sigma": self.likelihood.prior_loss()[0]}
 
     def validation_parts(self, batch: Batch) -> dict[str, Tensor]:
         self.progress = 1.0

@@ -68,8 +68,8 @@ def resolve_likelihood(settings: S, data: TrainingData) -> S:
 
 
 def _are_expression(data: TrainingData) -> bool:
-    """Whether values that are not negative are no shares."""
-    return bool(stored_values(data.x).max(initial=0) > 1)
+    """Whether values that are not negative are no shares, by the training cells."""
+    return bool(stored_values(data.x[data.train]).max(initial=0) > 1)
 
 
 def start_likelihood(

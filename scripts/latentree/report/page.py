@@ -117,13 +117,14 @@ def render(
         lstrip_blocks=True,
     )
     tbr = inputs.tbr
+    batches = batch_verdicts(inputs.metrics, config["atlases"][atlas_name])
     return environment.get_template("report.html.j2").render(
         latentree_version=__version__,
         atlas_name=atlas_name,
         atlas=config["atlases"][atlas_name],
         seeds=config["seeds"],
         first_seed=first_seed,
-        verdicts={**verdicts(inputs, config, first_seed), **batch_verdicts(inputs.metrics)},
+        verdicts={**verdicts(inputs, config, first_seed), **batches},
         facts=facts(inputs.qc),
         tree=_picture(
             inputs, "tree.svg", "Tree of the cell types.", "Tree of the cell types (environments)."
