@@ -26,9 +26,9 @@ where the tables say so; speed_python and the loop's ratios were measured before
 
 DEMO = """\
 ## Demo
-`make demo` once packages are installed: 2 min 49 s wall on 2 cores, refits to other cells included (measured by
-hand, November 2026); a second call finds nothing to do in seconds. Installing takes about 80 s from a near
-package index.
+`make demo` once packages are installed: 2 min 49 s wall on 2 cores, refits to other cells included (by hand,
+November 2026); a second call finds nothing to do in seconds. Installing takes about 80 s from a near package
+index.
 """
 
 
