@@ -10,10 +10,10 @@ from latentree.job import rule_script
 with rule_script(snakemake, __file__):
     import anndata as ad
 
-    from latentree.config import TBRConfig
     from latentree.environments import write_cells
     from latentree.files import read_table, write_table
     from latentree.tbr.study import run_study
+    from latentree.tbr_config import TBRConfig
     from latentree.tree import Tree
 
     study = run_study(

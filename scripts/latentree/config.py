@@ -14,12 +14,19 @@ from pydantic_core import ErrorDetails
 
 from latentree.errors import InputError, listed, nearest
 from latentree.model_settings import MODEL_SETTINGS
-from latentree.models_config import ModelsConfig, each_once
+from latentree.models_config import ModelsConfig
 from latentree.reproduction.settings import ReproductionSettings
-from latentree.settings import EnvironmentSettings, PreprocessSettings, Settings, TBRSettings, settings_inside
+from latentree.settings import (
+    EnvironmentSettings,
+    PathName,
+    PreprocessSettings,
+    Settings,
+    each_once,
+    settings_inside,
+)
+from latentree.tbr_config import TBRConfig
 
 ATLAS_NAME = re.compile(r"[A-Za-z0-9_-]+")
-HOUSEKEEPING_GENES = ["C1orf43", "CHMP2A", "EMC7", "PSMB2", "PSMB4", "REEP5", "SNRPD3", "VCP", "VPS29"]
 
 BUILTIN_ATLASES = {"pbmc68k_reduced": ("scanpy", "datasets/10x_pbmc68k_reduced.h5ad")}
 """Atlases that come with installed packages: name -> (package, file in it)."""
@@ -27,14 +34,7 @@ BUILTIN_ATLASES = {"pbmc68k_reduced": ("scanpy", "datasets/10x_pbmc68k_reduced.h
 _OTHER_FOLDERS = ("benchmarks", "logs", "provenance", "reproduction", "reproduction_quick")
 
 
-def _without_braces(path: str) -> str:
-    if "{" in path or "}" in path:
-        raise ValueError("braces mean wildcards to Snakemake and cannot stand in a path")
-    return path
-
-
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-PathName = Annotated[str, Field(min_length=1), AfterValidator(_without_braces)]
 
 
 class AtlasSettings(Settings):
@@ -88,43 +88,6 @@ class AtlasSettings(Settings):
     @property
     def is_file(self) -> bool:
         return not self.is_address and not self.path.startswith("builtin:")
-
-
-class PhenotypeConfig(Settings):
-    """The phenotype that TBR explains; simulated from the latent genes."""
-
-    kind: Literal["simulated"] = Field("simulated", description="Y = w_e . Z + noise, the paper's protocol")
-    n_changes: Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(each_once)] = Field(
-        [1], min_length=1, description="latent effects that change on each branch; 0 is the control"
-    )
-    noise: float = Field(0.1, ge=0, description="sd of the noise, in sd of a latent")
-
-
-class TBRConfig(TBRSettings):
-    """tbr; leave the key out and the stage does not run."""
-
-    phenotype: PhenotypeConfig = PhenotypeConfig()  # type: ignore[call-arg]
-    latents: Annotated[list[str], AfterValidator(each_once)] = Field(
-        HOUSEKEEPING_GENES, min_length=1, description="genes that may be latents"
-    )
-    n_latents: int = Field(3, ge=1, description="latents in one phenotype, drawn from the list")
-    regulators: PathName | None = Field(
-        None, description="inputs: a list of genes, one a line, or a table with columns tf, target"
-    )
-    estimators: Annotated[list[Literal["baseline", "joint", "two_stage"]], AfterValidator(each_once)] = Field(
-        ["baseline", "joint", "two_stage"], min_length=1, description="see docs/tbr.md"
-    )
-
-    @model_validator(mode="after")
-    def _there_are_latents_enough(self) -> "TBRConfig":
-        if self.n_latents > len(self.latents):
-            raise ValueError(
-                f"n_latents ({self.n_latents}) is more than the {len(self.latents)} genes in latents"
-            )
-        most = max(self.phenotype.n_changes)
-        if most > self.n_latents:
-            raise ValueError(f"phenotype.n_changes ({most}) is more than n_latents ({self.n_latents})")
-        return self
 
 
 class StabilityConfig(Settings):

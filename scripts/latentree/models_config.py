@@ -23,13 +23,8 @@ from latentree.model_settings import (
     VAESettings,
     VSCSettings,
 )
-from latentree.settings import Settings
+from latentree.settings import Settings, each_once
 from latentree.sparse_vae_settings import SparseVAESettings
-
-
-def each_once(values: list[Any]) -> list[Any]:
-    """The values without repetitions, in their order."""
-    return list(dict.fromkeys(values))
 
 
 class _NumberOfFactors(Settings):

@@ -4,15 +4,29 @@ Every class is frozen, knows its defaults and refuses unknown keys. Imports noth
 the command line and the Snakefile stay quick.
 """
 
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 
 class Settings(BaseModel):
     """A frozen group of settings; unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def each_once(values: list[Any]) -> list[Any]:
+    """The values without repetitions, in their order."""
+    return list(dict.fromkeys(values))
+
+
+def _without_braces(path: str) -> str:
+    if "{" in path or "}" in path:
+        raise ValueError("braces mean wildcards to Snakemake and cannot stand in a path")
+    return path
+
+
+PathName = Annotated[str, Field(min_length=1), AfterValidator(_without_braces)]
 
 
 def settings_inside(annotation: Any) -> type[Settings] | None:
@@ -93,17 +107,26 @@ class TBRSettings(Settings):
     """Tree-based regularisation (Layne et al., arXiv 2405.20482): how one estimator is fitted."""
 
     phi: Literal["auto", "linear", "small", "large"] = Field(
-        "auto", description="network from inputs to latents; auto: linear below 5,000 cells, else 256-64"
+        "auto",
+        description="network from inputs to latents: a linear map, one hidden layer of 32, or 256-64 (the"
+        " paper's); auto: the one with the smallest validation error",
+    )
+    link: Literal["auto", "identity", "logistic"] = Field(
+        "auto", description="of the phenotype; auto: logistic where it is 0 or 1 everywhere"
     )
     intercept: Literal["none", "global", "environment"] = Field(
         "global", description="constant of the phenotype: none, one for all, or one for each environment"
     )
-    penalty: float | None = Field(
+    penalty: Annotated[float, Field(ge=0)] | Annotated[list[float], AfterValidator(each_once)] | None = Field(
         None,
-        ge=0,
         description="weight of the absolute branch changes, per environment, for a phenotype in units of"
-        " its sd; null: 0.03 below 5,000 training cells, else 0.1",
+        " its sd; a list: joint takes the one with the smallest validation error; null: 0.03 below 5,000"
+        " training cells, else 0.1",
     )
+    proximal: bool = Field(
+        False, description="joint steps by soft thresholding, which makes exact zeros, not by the L1 gradient"
+    )
+    max_latents: int = Field(8, ge=2, description="n_latents: auto chooses among 1 to this many")
     learning_rate: float = Field(1e-2, gt=0, description="Adam's step size at its highest (one cycle)")
     n_steps: int | None = Field(
         None,

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from latentree.config import TBRConfig
 from latentree.errors import InputError, listed
 from latentree.leading_axes import LeadingAxes
 from latentree.seeds import derive_seed
+from latentree.tbr_config import TBRConfig
 
 if TYPE_CHECKING:
     from anndata import AnnData

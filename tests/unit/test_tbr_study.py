@@ -8,12 +8,13 @@ import pandas as pd
 import pytest
 
 from latentree.atlas import prepare_atlas
-from latentree.config import AtlasSettings, TBRConfig
+from latentree.config import AtlasSettings
 from latentree.environments import environment_cells
 from latentree.errors import InputError
 from latentree.settings import EnvironmentSettings, PreprocessSettings
 from latentree.simulate import balanced_tree
 from latentree.tbr.study import COLUMNS, run_study, simulate_phenotype
+from latentree.tbr_config import TBRConfig
 from latentree.tbr_variables import Regulators, choose_variables, environment_genes, genes_needed
 from latentree.tree import Tree
 

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from sklearn.linear_model import RidgeCV
 
-from latentree.config import TBRConfig
 from latentree.errors import InputError
 from latentree.metrics.mcc import matching, mcc, mcc_chance
 from latentree.metrics.span_r2 import span_r2
@@ -18,6 +17,7 @@ from latentree.seeds import derive_seed
 from latentree.settings import TBRSettings
 from latentree.simulate import node_weights, sparse_changes
 from latentree.tbr.estimators import Estimator, TBRFit, fit_tbr
+from latentree.tbr_config import TBRConfig
 from latentree.tbr_variables import Variables, choose_variables, training_rows
 from latentree.tree import Tree
 
