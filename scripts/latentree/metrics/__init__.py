@@ -14,6 +14,7 @@ from latentree.metrics.accuracy import (
     majority_reference,
 )
 from latentree.metrics.agreement import MatchedCorrelation, chance_agreement, matched_correlation
+from latentree.metrics.ate_error import ate_error
 from latentree.metrics.batch_mixing import batch_mixing
 from latentree.metrics.clustering import ari, cluster_cells, nmi
 from latentree.metrics.dci import dci_16_points, dci_disentanglement, dci_importances
@@ -48,6 +49,7 @@ __all__ = [
     "accuracy",
     "active_gene_counts",
     "ari",
+    "ate_error",
     "balanced_accuracy",
     "batch_mixing",
     "chance_agreement",
