@@ -67,7 +67,10 @@ def node_weights(tree: Tree, root: np.ndarray, changes: np.ndarray) -> np.ndarra
     -------
     Array of shape (n_nodes, n_latents), in the order of ``tree.names``.
     """
-    return root + tree.ancestors() @ changes
+    sums = np.zeros((tree.n_nodes, changes.shape[1]))
+    for node in range(1, tree.n_nodes):
+        sums[node] = sums[tree.parents[node]] + changes[node - 1]
+    return root + sums
 
 
 @dataclass(frozen=True)

@@ -275,17 +275,28 @@ class Tree:
 
         Ties go to the way with fewer branches, then to the node that comes first in ``names``.
         """
-        candidates = sorted(self._position(other) for other in set(observed))
-        if not candidates:
+        return self.names[self.nearest_of_all(observed)[self._position(name)]]
+
+    def nearest_of_all(self, observed: Collection[str]) -> np.ndarray:
+        """For each node the position of its :meth:`nearest` observed one, int64 (n_nodes,)."""
+        if not observed:
             raise InputError("observed", "no node is given", "Give at least one observed node")
-        own = set(self._path(name))
+        # (distance, branches, node) of the best so far: first among the nodes below, then among all
+        nothing = (np.inf, self.n_nodes, self.n_nodes)
+        best: list[tuple[float, int, int]] = [nothing] * self.n_nodes
+        for position in map(self._position, observed):
+            best[position] = (0.0, 0, position)
+        steps, parents = self._steps.tolist(), self.parents.tolist()
 
-        def rank(node: int) -> tuple[float, int, int]:
-            between = sorted(own ^ set(self._path(self.names[node])))
-            return float(self._steps[between].sum()), len(between), node
+        def one_further(node: int, step: float) -> tuple[float, int, int]:
+            distance, n_branches, nearest = best[node]
+            return distance + step, n_branches + 1, nearest
 
-        # a branch of length 0 must not make another node as near as the node itself
-        return name if name in observed else self.names[min(map(rank, candidates))[2]]
+        for node in range(self.n_nodes - 1, 0, -1):
+            best[parents[node]] = min(best[parents[node]], one_further(node, steps[node]))
+        for node in range(1, self.n_nodes):
+            best[node] = min(best[node], one_further(parents[node], steps[node]))
+        return np.array([nearest for _, _, nearest in best], dtype=np.int64)
 
     def ancestors(self) -> sparse.csr_matrix:
         """CSR float64 (n_nodes, n_nodes - 1): 1 where an arc lies on the node's path from the root.

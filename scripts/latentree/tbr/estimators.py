@@ -190,7 +190,10 @@ def environment_codes(environments: np.ndarray, tree: Tree, observed: tuple[str,
     """Row in ``observed`` of each cell's environment, or of the nearest observed node; int64 (n_cells,)."""
     numbers, names = pd.factorize(environments)
     row = {name: i for i, name in enumerate(observed)}
-    known = [row[name] if name in row else row[tree.nearest(name, observed)] for name in names]
+    if all(name in row for name in names):
+        return np.array([row[name] for name in names], dtype=np.int64)[numbers]
+    nearest = tree.nearest_of_all(observed)
+    known = [row[tree.names[nearest[tree.index[name]]]] for name in names]
     return np.array(known, dtype=np.int64)[numbers]
 
 
@@ -305,7 +308,7 @@ class _Fit:
         return defaults[0] if len(self.data.train) < FEW_CELLS else defaults[1]
 
     def _tree_weights(self, root: np.ndarray, changes: np.ndarray) -> TreeWeights:
-        return TreeWeights(self.branches.ancestors, root, changes, self.penalty)
+        return TreeWeights(self.branches.paths, root, changes, self.penalty)
 
     def _random(self, shape: tuple[int, ...]) -> np.ndarray:
         """Initial weights; of size 1, because latents and phenotype have unit variance."""

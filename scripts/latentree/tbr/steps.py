@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import sparse
 from torch import Tensor, nn
 
+from latentree.path_sums import PathSums
 from latentree.tbr.phi import Phi
 from latentree.training import NonFiniteLossError
 
@@ -34,16 +34,16 @@ class StepData:
 
 
 class _AncestorSum(torch.autograd.Function):
-    """Sums of the changes on each environment's path, by a sparse product, forwards and backwards."""
+    """Sums of the changes on each environment's path, float32, with their gradient."""
 
     @staticmethod
-    def forward(ctx: Any, changes: Tensor, paths: sparse.csr_matrix, back: sparse.csr_matrix) -> Tensor:
-        ctx.back = back
-        return torch.from_numpy(paths @ changes.detach().numpy())
+    def forward(ctx: Any, changes: Tensor, paths: PathSums) -> Tensor:
+        ctx.paths = paths
+        return torch.from_numpy(paths.forward(changes.detach().numpy())).float()
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        return torch.from_numpy(ctx.back @ gradients[0].numpy()), None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return torch.from_numpy(ctx.paths.backward(gradients[0].numpy())).float(), None
 
 
 class TreeWeights(nn.Module):
@@ -52,7 +52,7 @@ class TreeWeights(nn.Module):
     Parameters
     ----------
     paths
-        float32 CSR (n_environments, n_branches), 1 where a branch lies above an environment.
+        The paths of the environments.
     root
         (n_latents,) initial weights of the root.
     changes
@@ -61,18 +61,16 @@ class TreeWeights(nn.Module):
         Weight of the L1 norm of the changes per environment.
     """
 
-    def __init__(
-        self, paths: sparse.csr_matrix, root: np.ndarray, changes: np.ndarray, penalty: float
-    ) -> None:
+    def __init__(self, paths: PathSums, root: np.ndarray, changes: np.ndarray, penalty: float) -> None:
         super().__init__()
         self.root = nn.Parameter(torch.from_numpy(root.astype(np.float32)))
         self.changes = nn.Parameter(torch.from_numpy(changes.astype(np.float32)))
-        self.paths, self.back = paths, paths.T.tocsr()
-        self.penalty = penalty / paths.shape[0]
+        self.paths = paths
+        self.penalty = penalty / paths.n_environments
 
     def forward(self) -> Tensor:
         """(n_environments, n_latents)."""
-        return self.root + _AncestorSum.apply(self.changes, self.paths, self.back)
+        return self.root + _AncestorSum.apply(self.changes, self.paths)
 
     def penalised(self) -> Tensor:
         """The L1 term of the loss."""

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
+from latentree.path_sums import PathSums
 from latentree.tree import Tree
 
 
@@ -57,8 +58,16 @@ class Branches:
         return np.array([self.reduced.index[name] for name in self.environments], dtype=np.int64)
 
     @cached_property
+    def paths(self) -> PathSums:
+        """Sums along the paths of the environments."""
+        return PathSums(self.reduced.parents, self.nodes)
+
+    @cached_property
     def ancestors(self) -> sparse.csr_matrix:
-        """float32 CSR (n_environments, n_branches): the branches above each environment."""
+        """float32 CSR (n_environments, n_branches): the branches above each environment.
+
+        As large as all paths together; :attr:`paths` does without.
+        """
         return self.reduced.ancestors()[self.nodes].astype(np.float32)
 
     def in_whole_tree(self, changes: np.ndarray) -> np.ndarray:
