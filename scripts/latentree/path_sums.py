@@ -1,4 +1,4 @@
-"""Sums of changes along the paths of a tree, in time and memory that grow with its nodes, whatever its shape."""
+"""Sums of changes along the paths of a tree; time and memory grow with its nodes, whatever its shape."""
 
 import numpy as np
 import torch
@@ -43,7 +43,7 @@ class PathSums:
         self._rank = np.argsort(order, kind="stable")
 
     def forward(self, changes: np.ndarray) -> np.ndarray:
-        """Sums of (n_branches, n_latents) changes on each environment's path, float64 (n_environments, ...)."""
+        """Sums of (n_branches, n_latents) changes on each environment's path, (n_environments, n_latents)."""
         steps = self._steps @ changes.astype(np.float64, copy=False)
         sums: np.ndarray = torch.cumsum(torch.from_numpy(steps), dim=0).numpy()
         return sums if self._sorted else sums[self._rank]
