@@ -97,6 +97,13 @@ class TBRConfig(TBRSettings):
         return data
 
     @model_validator(mode="after")
+    def _rows_of_a_file(self) -> "TBRConfig":
+        for key in ("regulator_sources", "regulator_confidence"):
+            if getattr(self, key) is not None and self.regulators is None:
+                raise ValueError(f"{key} chooses rows of a table, but regulators names none")
+        return self
+
+    @model_validator(mode="after")
     def _there_are_latents_enough(self) -> "TBRConfig":
         if self.phenotype.kind == "measured":
             return self
@@ -112,3 +119,10 @@ class TBRConfig(TBRSettings):
         if most > self.n_latents:
             raise ValueError(f"phenotype.n_changes ({most}) is more than n_latents ({self.n_latents})")
         return self
+
+    @property
+    def n_drawn_latents(self) -> int:
+        """Latents of a simulated phenotype, which has always as many as it is given."""
+        if self.n_latents == "auto":
+            raise ValueError("n_latents: auto belongs to a measured phenotype")
+        return self.n_latents

@@ -3,19 +3,19 @@
 Outside the package tbr, so that the environments stage can ask for the genes without torch.
 """
 
-import zlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
-from latentree.errors import InputError, listed
+from latentree.errors import InputError
 from latentree.leading_axes import LeadingAxes
 from latentree.seeds import derive_seed
 from latentree.tbr_config import TBRConfig
+from latentree.tbr_regulators import Regulators
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 # fewer regulators than this many per latent cannot carry the latents
 _INPUTS_PER_LATENT = 2
 _MAX_COMPONENTS = 50
-# what reading a table raises for a broken file, a broken gzip and a text that is no table
-_UNREADABLE = (
-    OSError, EOFError, zlib.error, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -56,54 +52,8 @@ class Variables:
     note: str
 
 
-@dataclass(frozen=True)
-class Regulators:
-    """Genes that may be inputs.
-
-    Parameters
-    ----------
-    source
-        The file, for messages.
-    targets
-        For each regulator the genes it regulates; None where the list does not say.
-    """
-
-    source: str
-    targets: dict[str, frozenset[str] | None]
-
-    @classmethod
-    def read(cls, path: str | Path) -> "Regulators":
-        """Read a plain list (one gene a line, ``#`` starts a comment) or a table (tsv, csv, also .gz).
-
-        A table has the columns ``tf`` and ``target``; others are ignored.
-        """
-        try:
-            table = pd.read_csv(path, sep=_separator(path), dtype=str, keep_default_na=False, comment="#")
-        except _UNREADABLE as error:
-            raise InputError(
-                path, f"cannot be read as regulators ({error})", "Give one gene a line, or a table tf, target"
-            ) from error
-        if {"tf", "target"} <= set(table.columns):
-            pairs = table[["tf", "target"]].apply(lambda column: column.str.strip())
-            return cls(str(path), {tf: frozenset(rows) for tf, rows in pairs.groupby("tf")["target"]})
-        if table.shape[1] != 1:
-            raise InputError(
-                path,
-                f"has columns {listed(table.columns)}, but not tf and target",
-                "Name the columns tf and target, or give one gene a line",
-            )
-        # the first line of a plain list is a gene, not a header
-        genes = [str(table.columns[0]).strip(), *table.iloc[:, 0].str.strip()]
-        return cls(str(path), {gene: None for gene in genes if gene})
-
-    def of(self, targets: Sequence[str]) -> set[str]:
-        """Regulators of at least one of the targets."""
-        wanted = set(targets)
-        return {tf for tf, known in self.targets.items() if known is None or known & wanted}
-
-
 def genes_needed(
-    gene_names: Sequence[str], latents: Sequence[str], regulators: str | Path | None = None
+    gene_names: Sequence[str], latents: Sequence[str], regulators: Regulators | None = None
 ) -> list[str]:
     """Genes that TBR reads besides the modelled ones, in the order of ``gene_names``.
 
@@ -117,18 +67,18 @@ def genes_needed(
     latents
         Genes that may be latents.
     regulators
-        The file of regulators; None where inputs are components.
+        Genes that may be inputs; None where inputs are components.
     """
     present = [str(gene) for gene in gene_names]
     wanted = set(latents) & set(present)
     if regulators:
         # without any listed gene random ones become latents; a plain list may regulate any of them
-        wanted |= Regulators.read(regulators).of(sorted(wanted))
+        wanted |= regulators.of(sorted(wanted))
     return [gene for gene in present if gene in wanted]
 
 
 def environment_genes(
-    adata: "AnnData", latents: Sequence[str] | None, regulators: str | Path | None = None
+    adata: "AnnData", latents: Sequence[str] | None, regulators: Regulators | None = None
 ) -> list[str]:
     """Genes that the environments' cells hold, in the atlas's order: the modelled ones and TBR's.
 
@@ -139,7 +89,7 @@ def environment_genes(
     latents
         Genes that may be TBR's latents; None where TBR does not run, which leaves the modelled genes.
     regulators
-        TBR's file of regulators, if there is one.
+        Genes that may be TBR's inputs, if there is a file of them.
     """
     # here, so that the workflow can read a file of regulators without anndata
     from latentree.atlas import modelled_genes
@@ -166,7 +116,7 @@ def choose_variables(
         Dense X (n_cells, n_genes) on log scale; obs["split"] tells the training cells (all where it is
         absent), var["modelled"] the genes of the fall-backs (all where it is absent).
     settings
-        latents, n_latents and regulators are used.
+        latents, n_latents, regulators and which rows of them (regulator_*) are used.
     seed
         Which latents are drawn.
     regulators
@@ -182,19 +132,18 @@ def choose_variables(
     train = training_rows(cells)
     spread = values[train].std(axis=0)
     varies = spread > 1e-6
-    rng = np.random.default_rng(derive_seed(seed, "tbr", "latents"))
     modelled = cells.var["modelled"].to_numpy(dtype=bool) if "modelled" in cells.var else np.ones_like(varies)
-    latents, latent_source, notes = _latents(names, varies, modelled, values[train], settings, rng)
+    latents, latent_source, notes = _latents(names, varies, modelled, values[train], settings, seed)
 
-    source = regulators or settings.regulators
-    known = Regulators.read(source).of(names[latents].tolist()) if source else set()
+    regulating = Regulators.asked(settings, regulators)
+    known = regulating.of(names[latents].tolist()) if regulating else set()
     inputs = np.flatnonzero(varies & np.isin(names, sorted(known)))
     inputs = np.setdiff1d(inputs, latents)
     if len(inputs) >= _INPUTS_PER_LATENT * len(latents):
         X, input_names = values[:, inputs], tuple(names[inputs].tolist())
-        input_source = f"{len(inputs)} regulators"
+        input_source = f"{len(inputs)} regulators{_rows_in_words(settings)}"
     else:
-        if source:
+        if regulating:
             notes.append(f"{len(inputs)} usable regulators of {len(latents)} latents among the genes")
         others = np.setdiff1d(np.flatnonzero(varies & modelled), latents)
         X = _components(values, others, train, len(latents))
@@ -212,6 +161,30 @@ def choose_variables(
     )
 
 
+def subset(n_items: int, size: int, seed: int) -> np.ndarray:
+    """A subset of ``size`` of ``range(n_items)``, ascending int64 (size,), another one for each seed.
+
+    Seeds that differ by less than the number of subsets give different subsets: they walk through all
+    subsets in steps of about a golden section.
+    """
+    n_subsets = math.comb(n_items, size)
+    stride = max(1, 618 * n_subsets // 1000)
+    while math.gcd(stride, n_subsets) > 1:
+        stride += 1
+    number = (derive_seed("tbr", "latents") + seed * stride) % n_subsets
+    # the number's subset in lexicographic order
+    members: list[int] = []
+    for item in range(n_items):
+        if len(members) == size:
+            break
+        with_it = math.comb(n_items - item - 1, size - len(members) - 1)
+        if number < with_it:
+            members.append(item)
+        else:
+            number -= with_it
+    return np.array(members, dtype=np.int64)
+
+
 def training_rows(cells: "AnnData") -> np.ndarray:
     """Row numbers of the training cells, all where there is no split."""
     if "split" not in cells.obs:
@@ -225,13 +198,13 @@ def _latents(
     modelled: np.ndarray,
     train_values: np.ndarray,
     settings: TBRConfig,
-    rng: np.random.Generator,
+    seed: int,
 ) -> tuple[np.ndarray, str, list[str]]:
     """Columns of the latents, what they are, and notes."""
-    wanted = settings.n_latents
+    wanted = settings.n_drawn_latents
     usable = np.flatnonzero(varies & np.isin(names, settings.latents))
     if len(usable) >= wanted:
-        return np.sort(rng.choice(usable, wanted, replace=False)), "listed genes", []
+        return usable[subset(len(usable), wanted, seed)], "listed genes", []
     candidates = np.flatnonzero(varies & modelled)
     if len(candidates) < 2 * wanted:
         raise InputError(
@@ -243,7 +216,15 @@ def _latents(
     # the better half by mean expression, so that the latents are not noise
     expressed = candidates[np.argsort(-level, kind="stable")[: max(wanted, len(candidates) // 2)]]
     note = f"{len(usable)} of {len(settings.latents)} listed latent genes are usable, {wanted} are needed"
-    return np.sort(rng.choice(expressed, wanted, replace=False)), "random expressed genes", [note]
+    chosen = np.sort(expressed)[subset(len(expressed), wanted, seed)]
+    return chosen, "random expressed genes", [note]
+
+
+def _rows_in_words(settings: TBRConfig) -> str:
+    """Which rows of the table of regulators were used, empty for all."""
+    asked = {"source": settings.regulator_sources, "confidence": settings.regulator_confidence}
+    words = [f"{column} {', '.join(values)}" for column, values in asked.items() if values]
+    return f" ({'; '.join(words)})" if words else ""
 
 
 def _components(values: np.ndarray, columns: np.ndarray, train: np.ndarray, n_latents: int) -> np.ndarray:
@@ -257,7 +238,3 @@ def _components(values: np.ndarray, columns: np.ndarray, train: np.ndarray, n_la
         )
     centred = values[:, columns] - values[train][:, columns].mean(axis=0)
     return LeadingAxes.fit(centred[train], n_components, seed=0).scores(centred)
-
-
-def _separator(path: str | Path) -> str:
-    return "," if ".csv" in Path(path).suffixes else "\t"

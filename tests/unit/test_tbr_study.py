@@ -1,6 +1,7 @@
 """Latents, inputs and a simulated phenotype on cells: choice of genes, scores and their references."""
 
 import gzip
+import itertools
 
 import anndata as ad
 import numpy as np
@@ -15,7 +16,8 @@ from latentree.settings import EnvironmentSettings, PreprocessSettings
 from latentree.simulate import balanced_tree
 from latentree.tbr.study import COLUMNS, run_study, simulate_phenotype
 from latentree.tbr_config import TBRConfig
-from latentree.tbr_variables import Regulators, choose_variables, environment_genes, genes_needed
+from latentree.tbr_regulators import Regulators
+from latentree.tbr_variables import choose_variables, environment_genes, genes_needed, subset
 from latentree.tree import Tree
 
 LATENTS = ["L1", "L2", "L3", "L4"]
@@ -86,9 +88,106 @@ def test_a_plain_list_regulates_everything_and_a_table_its_targets(plain, table)
     assert known.of([]) == set()
 
 
+EVIDENCE = """tf,target,source,confidence
+A,L1,chip;motif,A
+B,L1,"chip, text",B
+C,L2,text,A
+D,L3,,E
+"""
+
+
+@pytest.fixture
+def evidence(tmp_path):
+    path = tmp_path / "evidence.csv"
+    path.write_text(EVIDENCE)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("sources", "confidence", "expected"),
+    [
+        (None, None, "ABCD"),
+        (["chip"], None, "AB"),
+        (["text"], None, "BC"),
+        (["motif", "text"], None, "ABC"),
+        (None, ["A"], "AC"),
+        (["text"], ["A", "E"], "C"),
+    ],
+)
+def test_rows_are_chosen_by_source_and_confidence(evidence, sources, confidence, expected):
+    known = Regulators.read(evidence, sources, confidence)
+    assert set(known.targets) == set(expected)
+    settings = config(regulators=str(evidence), regulator_sources=sources, regulator_confidence=confidence)
+    assert Regulators.asked(settings) == known
+    assert Regulators.asked(config()) is None
+
+
+@pytest.mark.parametrize(
+    ("sources", "confidence", "message"),
+    [
+        (
+            ["chips"],
+            None,
+            r"tbr\.regulator_sources: 'chips' does not occur in .*nearest: 'chip'.*'motif', 'text'",
+        ),
+        (["chip;motif"], None, "does not occur"),
+        (None, ["C"], r"tbr\.regulator_confidence: 'C' does not occur in .*Use some of 'A', 'B', 'E'"),
+        (["motif"], ["B"], "regulator_sources and tbr.regulator_confidence: leave none of the 4 rows"),
+    ],
+)
+def test_rows_that_there_are_not_are_refused(evidence, sources, confidence, message):
+    with pytest.raises(InputError, match=message):
+        Regulators.read(evidence, sources, confidence)
+
+
+def test_rows_cannot_be_chosen_without_their_column(table, plain):
+    with pytest.raises(InputError, match=r"has no column confidence, which tbr\.regulator_confidence needs"):
+        Regulators.read(table, confidence=["A"])
+    with pytest.raises(
+        InputError, match=r"tbr\.regulator_sources: chooses rows of a table, but .*plain list"
+    ):
+        Regulators.read(plain, sources=["x"])
+    with pytest.raises(
+        ValueError, match="regulator_sources chooses rows of a table, but regulators names none"
+    ):
+        config(regulator_sources=["x"])
+
+
+def test_chosen_rows_decide_which_genes_are_inputs_and_it_is_said(cells, tmp_path):
+    rows = [f"G{i}\tL{j}\t{'chip' if i < 10 else 'text'}" for i in range(20) for j in range(1, 5)]
+    path = tmp_path / "pairs.tsv"
+    path.write_text("tf\ttarget\tsource\n" + "\n".join(rows) + "\n")
+    v = choose_variables(cells, config(regulator_sources=["text"], regulators=str(path)), 0)
+    assert v.inputs == tuple(f"G{i}" for i in range(10, 20))
+    assert v.input_source == "10 regulators (source text)"
+
+
+def test_real_tables_are_filtered(shared_data):
+    nine = TBRConfig().latents
+    chip = Regulators.read(shared_data / "housekeeping9_tf_regulators.tsv", ["ENCODE_chipseq", "TRRUST"])
+    every = Regulators.read(shared_data / "housekeeping9_tf_regulators.tsv")
+    assert 5 < len(chip.of(nine)) < 0.2 * len(every.of(nine))
+    sure = Regulators.read(shared_data / "dorothea_hs_v1.tsv.gz", confidence=["A", "B", "C"])
+    # as many transcription factors as the file has with these levels, counted by awk
+    assert len(sure.targets) == 271
+
+
+@pytest.mark.parametrize(("n", "size"), [(9, 3), (12, 1), (5, 5), (7, 6)])
+def test_each_seed_has_a_subset_of_its_own_while_there_are_any(n, size):
+    every = set(itertools.combinations(range(n), size))
+    drawn = [tuple(subset(n, size, seed).tolist()) for seed in range(len(every))]
+    assert set(drawn) == every
+    assert np.array_equal(subset(n, size, len(every)), drawn[0])
+    assert len(subset(3000, 40, 11)) == 40
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("a\tb\n1\t2\n", "columns 'a', 'b', but not tf and target"), ("", "cannot be read as regulators")],
+    [
+        ("tf\ttarget\n", "has no row"),
+        ("a\tb\n1\t2\n", "columns 'a', 'b', but not tf and target"),
+        ("", "cannot be read as regulators"),
+    ],
 )
 def test_strange_files_are_refused(tmp_path, text, message):
     path = tmp_path / "strange.tsv"
@@ -119,7 +218,7 @@ def test_environments_hold_the_modelled_genes_and_those_of_tbr(table):
     )
     assert environment_genes(atlas, None) == ["m", "L1"]
     assert environment_genes(atlas, LATENTS) == ["L4", "m", "L1"]
-    assert environment_genes(atlas, LATENTS, table) == ["L4", "m", "L1", "G3"]
+    assert environment_genes(atlas, LATENTS, Regulators.read(table)) == ["L4", "m", "L1", "G3"]
     assert atlas.var["modelled"].sum() == 2
     del atlas.var["modelled"]
     assert environment_genes(atlas, None) == list(atlas.var_names)
@@ -127,10 +226,11 @@ def test_environments_hold_the_modelled_genes_and_those_of_tbr(table):
 
 def test_genes_needed_are_listed_latents_and_their_regulators_in_the_atlas_s_order(table, plain):
     names = ["G15", "L4", "G3", "other", "L1"]
-    assert genes_needed(names, LATENTS, table) == ["G15", "L4", "G3", "L1"]
-    assert genes_needed(names, ["L4"], table) == ["G15", "L4"]
+    pairs = Regulators.read(table)
+    assert genes_needed(names, LATENTS, pairs) == ["G15", "L4", "G3", "L1"]
+    assert genes_needed(names, ["L4"], pairs) == ["G15", "L4"]
     assert genes_needed(names, LATENTS) == ["L4", "L1"]
-    assert genes_needed(["G3", "G99"], LATENTS, plain) == ["G3"]
+    assert genes_needed(["G3", "G99"], LATENTS, Regulators.read(plain)) == ["G3"]
 
 
 # ---- latents and inputs
@@ -262,11 +362,13 @@ def test_real_cells_two_stage_halves_the_baseline_s_error(shared_data):
     described = AtlasSettings(path=str(shared_data / "zheng2017_sorted_pbmc.h5ad"), cell_type="cell_type")
     atlas, _ = prepare_atlas(described, PreprocessSettings(n_genes=300), 5)
     settings = TBRConfig(regulators=str(shared_data / "housekeeping9_tf_regulators.tsv"))
-    genes = environment_genes(atlas, settings.latents, settings.regulators)
+    genes = environment_genes(atlas, settings.latents, Regulators.asked(settings))
     cells = environment_cells(atlas, EnvironmentSettings(max_cells_per_type=200), genes)
     tree = Tree.from_dendrogram(atlas, "cell_type")
     scores = run_study(cells, tree, settings, [1, 2], "two_stage").scores
-    assert scores["latent_source"].unique().tolist() == ["listed genes"]
+    drawn = scores.groupby("seed")["latent_source"].unique()
+    assert all(text.startswith("listed genes: ") for (text,) in drawn)
+    assert drawn[1][0] != drawn[2][0]
     wide = scores.pivot_table(index="seed", columns="metric", values="value")
     assert (wide["nmse"] < 0.5 * wide["nmse_baseline"]).all()
     assert (wide["nmse"] < 3 * wide["nmse_ridge"]).all()

@@ -31,6 +31,10 @@ def small(**atlas):
         ({**small(), "models": {"pca": {"n_factors": "many"}}}, "models.pca.n_factors"),
         ({**small(gene_sets=[]), "models": {"oi_vae": {}}}, "gene_sets of the atlas or of models.oi_vae"),
         ({**small(), "tbr": {"regulators": "nowhere.tsv"}}, "tbr.regulators: no such file"),
+        (
+            {**small(), "tbr": {**SMALL["tbr"], "regulator_sources": ["chip"]}},
+            "tbr.regulator_sources: chooses rows of a table",
+        ),
         (small(gene_sets=["LICENSE"]), "LICENSE"),
         ({**small(), "environments": {"tree": {"file": "LICENSE"}}}, "LICENSE"),
         (small(path="builtin:nope"), "'pbmc68k_reduced'"),

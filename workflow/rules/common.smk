@@ -76,9 +76,16 @@ def check_files(checked):
         Tree.from_file(located(checked.environments.tree.file))
     if checked.tbr is not None and checked.tbr.regulators is not None:
         require_file(checked.tbr.regulators, "tbr.regulators")
-        from latentree.tbr_variables import Regulators
+        from latentree.tbr_regulators import Regulators
 
-        Regulators.read(located(checked.tbr.regulators))
+        Regulators.read(located(checked.tbr.regulators), **regulator_rows(checked.tbr))
+
+
+def regulator_rows(tbr):
+    """Which rows of the table of regulators count, as arguments; none where there is no table."""
+    if tbr is None or tbr.regulators is None:
+        return {}
+    return {"sources": tbr.regulator_sources, "confidence": tbr.regulator_confidence}
 
 
 def located(file):

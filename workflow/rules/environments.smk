@@ -34,6 +34,7 @@ rule denoise_cells:
         ),
         # the genes that TBR reads are denoised beside the modelled ones
         latents=CONFIG.tbr.latents if CONFIG.tbr else None,
+        regulator_rows=regulator_rows(CONFIG.tbr),
     script:
         f"../../scripts/{DENOISE_SCRIPT}"
 

@@ -159,7 +159,7 @@ def run_study(
                     "seed": seed,
                     "metric": metric,
                     "value": value,
-                    "latent_source": variables.latent_source,
+                    "latent_source": f"{variables.latent_source}: {', '.join(variables.latents)}",
                     "input_source": variables.input_source,
                     "note": note,
                 }
@@ -220,7 +220,7 @@ def _fitted(
         phenotype.y,
         environments,
         tree,
-        n_latents=settings.n_latents,
+        n_latents=settings.n_drawn_latents,
         estimator=estimator,
         seed=seed,
         settings=TBRSettings(**settings.model_dump(include=set(TBRSettings.model_fields))),
