@@ -32,7 +32,14 @@ class PhenotypeConfig(Settings):
     donor: str | None = Field(
         None, description="measured: obs column of donors, which the bootstrap draws whole; null: draws cells"
     )
-    n_bootstrap: int = Field(200, ge=0, description="measured: bootstrap samples under the intervals")
+    n_bootstrap: int = Field(
+        200, ge=0, description="measured: bootstrap samples under the intervals; 0 or 1: no intervals"
+    )
+    denoised: bool | None = Field(
+        None,
+        description="measured: inputs from denoised values (true) or the cells' own; null: denoised for"
+        " regulators, own for components",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -249,4 +249,5 @@ def test_templates_are_where_the_workflow_looks():
         "report.html.j2",
         "macros.html.j2",
         "style.css.j2",
+        "tbr.html.j2",
     }

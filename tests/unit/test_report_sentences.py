@@ -22,13 +22,13 @@ from latentree.report.tables import (
     mean_and_sd,
     score_table,
     stability_table,
-    tbr_table,
 )
+from latentree.report.tbr_tables import tbr_table
+from latentree.report.tbr_verdicts import tbr_verdicts
 from latentree.report.verdicts import (
     Score,
     accuracy_verdicts,
     stability_verdicts,
-    tbr_verdicts,
     uncertainty,
 )
 

@@ -1,5 +1,10 @@
 # Pictures and the page that a person reads.
 FIRST_SEED = CONFIG.seeds[:1]
+TBR_MORE = (
+    ["tbr_identifiability", "tbr_changes", "tbr_genes", "tbr_phenotype"]
+    if MEASURED_PHENOTYPE
+    else []
+)
 
 
 rule draw_fit:
@@ -101,6 +106,7 @@ rule write_report:
         enrichment_notes="<results>/{atlas}/tables/enrichment_notes.json",
         stability="<results>/{atlas}/tables/stability.tsv",
         tbr="<results>/{atlas}/tables/tbr.tsv" if CONFIG.tbr else [],
+        tbr_more=[f"<results>/{{atlas}}/tables/{name}.tsv" for name in TBR_MORE],
         summaries=fit_files("fit.json"),
         embeddings=fits(
             "<results>/{atlas}/figures/embedding_{model}_k{k}.svg", FIRST_SEED
@@ -122,6 +128,9 @@ rule write_report:
         scores="<results>/{atlas}/figures/scores.svg",
         stability_picture="<results>/{atlas}/figures/stability.svg",
         tbr_picture="<results>/{atlas}/figures/tbr.svg" if CONFIG.tbr else [],
+        tbr_tree=(
+            "<results>/{atlas}/figures/tbr_tree.svg" if MEASURED_PHENOTYPE else []
+        ),
     output:
         report(
             "<results>/{atlas}/report.html",

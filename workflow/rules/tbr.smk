@@ -1,5 +1,5 @@
 # Tree-based regularisation; runs only where the config has the key tbr.
-if CONFIG.tbr:
+if CONFIG.tbr and CONFIG.tbr.phenotype.kind == "simulated":
 
     rule fit_tbr:
         input:

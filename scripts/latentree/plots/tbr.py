@@ -12,13 +12,18 @@ from latentree.plots.style import COLOURS, GREY, MARKERS, WIDTH, drawing, new_fi
 _PANELS = {
     "mcc": ("MCC of latents", {"mcc_chance": "chance", "mcc_chance_95": "its 95th percentile"}),
     "span_r2": ("span R² of latents", {}),
-    "nmse": ("phenotype NMSE", {"nmse_floor": "noise floor"}),
+    "nmse": ("phenotype NMSE", {"nmse_floor": "noise floor", "nmse_types": "cell type alone"}),
+    "log_loss": ("phenotype, log loss", {"log_loss_types": "cell type alone"}),
+    "auroc": ("phenotype, AUROC", {"auroc_types": "cell type alone"}),
 }
-_DASHES = {"mcc_chance": "--", "mcc_chance_95": ":", "nmse_floor": "--"}
+_DASHES = {"mcc_chance_95": ":"}
+_ERRORS = ("nmse", "log_loss")
 
 
 def draw_tbr(tbr: pd.DataFrame, path: str | Path, *, title: str | None = None) -> None:
-    """Draw MCC, span R² and NMSE of every estimator, one group per kind of phenotype.
+    """Draw the scores of every estimator, one group per kind of phenotype.
+
+    MCC, span R² and NMSE of a simulated phenotype; NMSE, or log loss and AUROC, of a measured one.
 
     Parameters
     ----------
@@ -37,8 +42,7 @@ def draw_tbr(tbr: pd.DataFrame, path: str | Path, *, title: str | None = None) -
         save_sentence("No estimator was scored.", path, title)
         return
     table["group"] = [
-        f"{d} latents\n{c} change{'' if str(c) == '1' else 's'}"
-        for d, c in zip(table["n_latents"], table["n_changes"], strict=True)
+        _group(d, c) for d, c in zip(table["n_latents"], table["n_changes"].astype(str), strict=True)
     ]
     groups = list(dict.fromkeys(table["group"]))
     estimators = list(dict.fromkeys(table.loc[table["metric"].isin(panels), "estimator"]))
@@ -53,6 +57,14 @@ def draw_tbr(tbr: pd.DataFrame, path: str | Path, *, title: str | None = None) -
         if title:
             figure.suptitle(title, x=0.01, ha="left", fontsize=10)
         save(figure, path)
+
+
+def _group(n_latents: int, n_changes: str) -> str:
+    """``3 latents, 1 change`` on two lines; a measured phenotype's changes are not known."""
+    latents = f"{n_latents} latent{'' if n_latents == 1 else 's'}"
+    if not n_changes.isdigit():
+        return latents
+    return f"{latents}\n{n_changes} change{'' if n_changes == '1' else 's'}"
 
 
 def _panel(axes: Axes, table: pd.DataFrame, metric: str, groups: list[str], estimators: list[str]) -> None:
@@ -74,7 +86,7 @@ def _panel(axes: Axes, table: pd.DataFrame, metric: str, groups: list[str], esti
                 [at - 0.42, at + 0.42],
                 [level, level],
                 color=GREY,
-                linestyle=_DASHES[reference],
+                linestyle=_DASHES.get(reference, "--"),
                 label=name if j == 0 else None,
             )
     handles, labels = _named(axes, set(references.values()))
@@ -85,7 +97,7 @@ def _panel(axes: Axes, table: pd.DataFrame, metric: str, groups: list[str], esti
     axes.set_xticks(range(len(groups)), groups)
     axes.set_xlim(-0.6, len(groups) - 0.4)
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
-    if metric != "nmse":
+    if metric not in _ERRORS:
         axes.set_ylim(top=1.02)
     axes.set_title(label, fontsize=9)
 

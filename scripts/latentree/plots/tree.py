@@ -12,9 +12,9 @@ from matplotlib.textpath import TextPath
 from latentree.plots.style import COLOURS, GREY, drawing, new_figure, save
 from latentree.tree import Tree
 
-_TREE_INCHES = 4.6
-_LEAF_INCHES = 0.21
-_LABEL_POINTS = 8.5
+TREE_INCHES = 4.6
+LEAF_INCHES = 0.21
+LABEL_POINTS = 8.5
 _NODE_POINTS = 6.0
 _INK = "#333333"
 
@@ -41,25 +41,28 @@ def draw_tree(
         Above the tree.
     """
     counts = n_cells or {}
-    x, by_length = _depths(tree)
-    y = _heights(tree)
-    labels = [_label(name, counts) for name in tree.names]
-    leaf_width = max(_inches(labels[i], _LABEL_POINTS) for i in np.flatnonzero(tree.is_leaf))
+    x, by_length = depths(tree)
+    y = heights(tree)
+    labels = [node_label(name, counts) for name in tree.names]
+    leaf_width = max(text_inches(labels[i], LABEL_POINTS) for i in np.flatnonzero(tree.is_leaf))
     n_leaves = int(tree.is_leaf.sum())
     with drawing():
-        figure = new_figure(_TREE_INCHES + leaf_width + 0.4, max(1.4, _LEAF_INCHES * n_leaves + 0.9))
+        figure = new_figure(TREE_INCHES + leaf_width + 0.4, max(1.4, LEAF_INCHES * n_leaves + 0.9))
         axes = figure.add_subplot()
-        _draw_branches(axes, tree, x, y)
-        _write_names(axes, tree, x, y, labels, counts)
-        _frame(axes, x, y, leaf_width, by_length)
+        draw_branches(axes, tree, x, y)
+        write_names(axes, tree, x, y, labels, counts)
+        frame(axes, x, y, leaf_width, by_length)
         if title:
             axes.set_title(textwrap.fill(title, 90))
         save(figure, path)
 
 
-def _depths(tree: Tree) -> tuple[np.ndarray, bool]:
-    """(n_nodes,) distance from the root, and whether it is made of branch lengths."""
-    if tree.has_lengths and tree.branch_lengths.sum() > 0:
+def depths(tree: Tree, *, aligned: bool = False) -> tuple[np.ndarray, bool]:
+    """(n_nodes,) distance from the root, and whether it is made of branch lengths.
+
+    ``aligned``: leaves below each other and one step per branch, whatever the lengths are.
+    """
+    if not aligned and tree.has_lengths and tree.branch_lengths.sum() > 0:
         depth = np.zeros(tree.n_nodes)
         for node in range(1, tree.n_nodes):
             depth[node] = depth[tree.parents[node]] + tree.branch_lengths[node]
@@ -72,7 +75,7 @@ def _depths(tree: Tree) -> tuple[np.ndarray, bool]:
     return levels[0] - levels, False
 
 
-def _heights(tree: Tree) -> np.ndarray:
+def heights(tree: Tree) -> np.ndarray:
     """(n_nodes,) rows: leaves 0, 1, ... from the top, parents in the middle of their children."""
     order = np.cumsum(tree.is_leaf) - 1.0
     lowest, highest = order.copy(), order.copy()
@@ -88,15 +91,17 @@ def _heights(tree: Tree) -> np.ndarray:
     return y
 
 
-def _draw_branches(axes: Axes, tree: Tree, x: np.ndarray, y: np.ndarray) -> None:
+def draw_branches(axes: Axes, tree: Tree, x: np.ndarray, y: np.ndarray) -> None:
+    """Every branch as a line, and a line across the children of each node."""
     above = tree.parents[1:]
     axes.hlines(y[1:], x[above], x[1:], color=_INK, linewidth=1.1)
     axes.vlines(x[above], np.minimum(y[above], y[1:]), np.maximum(y[above], y[1:]), color=_INK, linewidth=1.1)
 
 
-def _write_names(
+def write_names(
     axes: Axes, tree: Tree, x: np.ndarray, y: np.ndarray, labels: list[str], counts: Mapping[str, int]
 ) -> None:
+    """Names of the nodes, those without cells small and grey."""
     for node, name in enumerate(tree.names):
         is_type = bool(tree.is_leaf[node]) or counts.get(name, 0) > 0
         if is_type:
@@ -112,17 +117,25 @@ def _write_names(
             textcoords="offset points",
             ha=align,
             va=across,
-            fontsize=_LABEL_POINTS if is_type else _NODE_POINTS,
+            fontsize=LABEL_POINTS if is_type else _NODE_POINTS,
             color="black" if is_type else GREY,
             # a halo, because names of short branches lie across the lines
             path_effects=[withStroke(linewidth=1.5, foreground="white")],
         )
 
 
-def _frame(axes: Axes, x: np.ndarray, y: np.ndarray, leaf_width: float, by_length: bool) -> None:
+def frame(
+    axes: Axes,
+    x: np.ndarray,
+    y: np.ndarray,
+    leaf_width: float,
+    by_length: bool,
+    tree_inches: float = TREE_INCHES,
+) -> None:
+    """Ranges, and the axis of lengths; the names of the leaves (inches) get their room."""
     longest = x.max() or 1.0
     # the names stand inside the axes, so their room is part of its range
-    room = longest * (leaf_width + 0.15) / _TREE_INCHES
+    room = longest * (leaf_width + 0.15) / tree_inches
     axes.set_xlim(-0.03 * longest, longest + room)
     axes.set_ylim(y.max() + 0.7, -0.9)
     axes.set_yticks([])
@@ -136,12 +149,13 @@ def _frame(axes: Axes, x: np.ndarray, y: np.ndarray, leaf_width: float, by_lengt
     axes.set_xlabel("distance from the root (branch lengths)", loc="left")
 
 
-def _label(name: str, counts: Mapping[str, int]) -> str:
+def node_label(name: str, counts: Mapping[str, int]) -> str:
     """The whole name on one line, with its cells."""
     line = " ".join(name.split()) or repr(name)
     return f"{line} ({counts[name]:,})" if counts.get(name, 0) > 0 else line
 
 
-def _inches(text: str, points: float) -> float:
+def text_inches(text: str, points: float) -> float:
+    """Width of a text in inches."""
     # TextPath reads "$" as formulas; two of the wrong letters do not matter for a width
     return float(TextPath((0, 0), text.replace("$", "S"), size=points).get_extents().width) / 72

@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,23 @@ from latentree.files import read_json, read_table
 
 _NUMBERS = ("value", "loading", "inclusion", "q_value", "p_value", "agreement")
 
+TBR_TABLES = {
+    "": (),
+    "simulated": ("tbr_identifiability", "tbr_transfer"),
+    "measured": ("tbr_identifiability", "tbr_changes", "tbr_genes", "tbr_phenotype"),
+}
+"""Tables of tree-based regularisation beside tbr.tsv, by the kind of phenotype."""
+
 
 @dataclass(frozen=True)
 class Inputs:
     """Tables, decisions and pictures of one atlas.
 
     ``gene_sets_given`` says whether the config names any, ``enrichment_notes`` what became of them;
-    ``tbr`` is None where the stage did not run, ``groups`` where no model knows gene sets; ``pictures``
-    holds a ``data:`` URI for each SVG by the name of its file; ``summaries`` holds fit.json by (model,
-    n_factors, seed); ``fits`` lists (model, n_factors) of every fit.
+    ``tbr`` is None where the stage did not run, ``tbr_more`` holds its other tables by their names;
+    ``groups`` is None where no model knows gene sets; ``pictures`` holds a ``data:`` URI for each SVG by
+    the name of its file; ``summaries`` holds fit.json by (model, n_factors, seed); ``fits`` lists (model,
+    n_factors) of every fit.
     """
 
     metrics: pd.DataFrame
@@ -36,6 +44,7 @@ class Inputs:
     summaries: Mapping[tuple[str, int, int], Mapping[str, Any]]
     fits: Sequence[tuple[str, int]]
     groups: pd.DataFrame | None = None
+    tbr_more: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
 def read_inputs(results: Path, atlas_name: str, config: Mapping[str, Any]) -> Inputs:
@@ -67,7 +76,7 @@ def read_inputs(results: Path, atlas_name: str, config: Mapping[str, Any]) -> In
         qc=read_json(_existing(results / "qc.json")),
         pictures={
             name: _data_uri(path)
-            for name in _figures(fits, bool(config.get("tbr")))
+            for name in _figures(fits, phenotype_kind(config))
             if (path := results / "figures" / name).is_file()
         },
         summaries={
@@ -78,14 +87,26 @@ def read_inputs(results: Path, atlas_name: str, config: Mapping[str, Any]) -> In
         },
         fits=fits,
         groups=_table(results, "group_summary") if "oi_vae" in models else None,
+        tbr_more={
+            name: _table(results, name)
+            for name in TBR_TABLES[phenotype_kind(config)]
+            if (results / "tables" / f"{name}.tsv").is_file()
+        },
     )
 
 
-def _figures(fits: Sequence[tuple[str, int]], tbr: bool) -> list[str]:
+def phenotype_kind(config: Mapping[str, Any]) -> str:
+    """``measured`` or ``simulated``, "" where tree-based regularisation did not run."""
+    tbr = config.get("tbr")
+    return str((tbr.get("phenotype") or {}).get("kind", "simulated")) if tbr else ""
+
+
+def _figures(fits: Sequence[tuple[str, int]], kind: str) -> list[str]:
     """Names of the pictures that a run of the config may draw; not every model has every kind."""
+    of_tbr = {"": [], "simulated": ["tbr.svg"], "measured": ["tbr.svg", "tbr_tree.svg"]}[kind]
     kinds = ("embedding", "loadings", "training", "groups")
     of_fits = [f"{kind}_{model}_k{k}.svg" for model, k in fits for kind in kinds]
-    return ["tree.svg", "scores.svg", "stability.svg", *of_fits, *(["tbr.svg"] if tbr else [])]
+    return ["tree.svg", "scores.svg", "stability.svg", *of_fits, *of_tbr]
 
 
 def _table(results: Path, name: str) -> pd.DataFrame:

@@ -22,8 +22,9 @@ from latentree.report.tables import (
     remarks,
     score_table,
     stability_table,
-    tbr_table,
 )
+from latentree.report.tbr_tables import tbr_section
+from latentree.report.tbr_verdicts import tbr_sentences
 from latentree.report.verdicts import verdicts
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -116,7 +117,7 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    tbr = inputs.tbr
+    of_tbr = tbr_sentences(inputs.tbr, inputs.tbr_more)
     batches = batch_verdicts(inputs.metrics, config["atlases"][atlas_name])
     return environment.get_template("report.html.j2").render(
         latentree_version=__version__,
@@ -124,7 +125,7 @@ def render(
         atlas=config["atlases"][atlas_name],
         seeds=config["seeds"],
         first_seed=first_seed,
-        verdicts={**verdicts(inputs, config, first_seed), **batches},
+        verdicts={**verdicts(inputs, config, first_seed), **of_tbr, **batches},
         facts=facts(inputs.qc),
         tree=_picture(
             inputs, "tree.svg", "Tree of the cell types.", "Tree of the cell types (environments)."
@@ -150,13 +151,21 @@ def render(
         fits=[_fit_section(inputs, i, model, k, first_seed) for i, (model, k) in enumerate(inputs.fits)],
         gene_sets_given=inputs.gene_sets_given,
         enrichment_notes=inputs.enrichment_notes,
-        tbr=None if tbr is None else tbr_table(tbr),
-        tbr_remarks=[] if tbr is None else remarks(tbr),
+        tbr=tbr_section(inputs, remarks),
         tbr_picture=_picture(
             inputs,
             "tbr.svg",
-            "MCC, span R² and NMSE of the estimators beside their references; numbers in the table.",
+            "Scores of the estimators beside their references; numbers in the table.",
             "Marks are seeds; grey lines are the reference levels.",
+        ),
+        tbr_tree=_picture(
+            inputs,
+            "tbr_tree.svg",
+            "Tree of the cell types with a triangle on every branch where an effect changes; numbers in the"
+            " table.",
+            "Triangles: effects of latents that change on the branch to the right of them, sized by the"
+            " change."
+            " Branches below a root without cells share one change.",
         ),
         qc=inputs.qc,
         settings=yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=90),

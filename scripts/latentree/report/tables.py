@@ -31,17 +31,6 @@ _FITS = {
 _ONE_DIGIT = ("active_genes", "alive_factors", "log_likelihood")
 _REFERENCES = {"majority": "majority (reference)", "chance": "chance (reference)"}
 _COMPARISONS = {"halves": "halves", "resamples": "resamples", "seeds": "seeds"}
-_TBR_METRICS = {
-    "mcc": "MCC",
-    "mcc_chance": "MCC, chance",
-    "mcc_chance_95": "chance, 95th percentile",
-    "span_r2": "span R²",
-    "span_r2_ridge": "span R², ridge",
-    "nmse": "NMSE",
-    "nmse_baseline": "NMSE, baseline",
-    "nmse_ridge": "NMSE, ridge",
-    "nmse_floor": "NMSE, noise floor",
-}
 
 
 @dataclass(frozen=True)
@@ -163,24 +152,6 @@ def factor_agreement(stability: pd.DataFrame, model: str, n_factors: int) -> tup
     ].dropna(subset="agreement")
     values = {str(name): f"{value:.2f}" for name, value in _pairs(mine, "factor", "agreement")}
     return judge, {name: value for name, value in values.items() if name != "all"}
-
-
-def tbr_table(tbr: pd.DataFrame) -> Table:
-    """Every estimator by every metric, with the reference levels as columns of their own."""
-    columns = [name for name in _TBR_METRICS if (tbr["metric"] == name).any()]
-    rows = []
-    for (n_latents, n_changes), kind in tbr[tbr["metric"].isin(columns)].groupby(
-        ["n_latents", "n_changes"], sort=False
-    ):
-        for estimator, mine in kind.groupby("estimator", sort=False):
-            cells = [mean_and_sd(mine.loc[mine["metric"] == name, "value"]) for name in columns]
-            rows.append((str(n_latents), str(n_changes), str(estimator), *cells))
-    return Table(
-        "Tree-based regularisation on test cells, mean ± sd over seeds.",
-        ("latents", "changes per branch", "estimator", *(_TBR_METRICS[name] for name in columns)),
-        tuple(rows),
-        n_labels=3,
-    )
 
 
 def remarks(table: pd.DataFrame) -> list[str]:

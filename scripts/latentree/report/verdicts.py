@@ -60,7 +60,6 @@ def verdicts(inputs: Inputs, config: Mapping[str, Any], first_seed: int) -> dict
         *accuracy_verdicts(inputs.metrics, n_test_cells(inputs.qc)),
         *stability_verdicts(inputs.stability, config),
         *enrichment_verdicts(inputs, first_seed),
-        *(tbr_verdicts(inputs.tbr) if inputs.tbr is not None else []),
     ]:
         by_topic.setdefault(verdict.topic, []).append(verdict)
     return by_topic
@@ -306,66 +305,3 @@ def enrichment_verdicts(inputs: Inputs, first_seed: int) -> list[Verdict]:
         f"Factors with at least one gene set at q < {SIGNIFICANT:g} (seed {first_seed}): {', '.join(named)}."
     )
     return [Verdict(topic, text)]
-
-
-def tbr_verdicts(tbr: pd.DataFrame) -> list[Verdict]:
-    """For each kind of phenotype: latents found or not, and the phenotype predicted or not."""
-    said = []
-    for (n_latents, n_changes), rows in tbr.groupby(["n_latents", "n_changes"], sort=False):
-        changes = "change" if str(n_changes) == "1" else "changes"
-        topic = f"TBR, {n_latents} latents, {n_changes} {changes} per branch"
-        said += _latents_found(topic, rows, control=str(n_changes) == "0")
-        said += _phenotype_predicted(topic, rows)
-    return said
-
-
-def _latents_found(topic: str, rows: pd.DataFrame, *, control: bool) -> list[Verdict]:
-    """MCC beside its chance level and span R²; a control without changes has nothing to find."""
-    mcc, span = _by_estimator(rows, "mcc"), _by_estimator(rows, "span_r2")
-    if not mcc:
-        return []
-    chance, chance_95 = _level(rows, "mcc_chance"), _level(rows, "mcc_chance_95")
-    listed = ", ".join(
-        f"{name} {value:.2f}" + (f" (span R² {span[name]:.2f})" if name in span else "")
-        for name, value in mcc.items()
-    )
-    text = f"MCC with the true latents: {listed}; chance {chance:.2f}, its 95th percentile {chance_95:.2f}."
-    if control:
-        text += " With no change on any branch latents cannot be told apart: this is the control."
-        return [Verdict(topic, text)]
-    winners = [name for name, value in mcc.items() if value > chance_95]
-    if winners:
-        return [Verdict(topic, f"{text} Above chance: {', '.join(winners)}.")]
-    # written so that a chance level that is not known counts as not passed
-    if max(mcc.values()) > chance:
-        text += " Not above what a random rotation often reaches: no claim of disentanglement."
-    else:
-        text += " Not above chance: these numbers carry no claim of disentanglement."
-    return [Verdict(topic, text, "caution")]
-
-
-def _phenotype_predicted(topic: str, rows: pd.DataFrame) -> list[Verdict]:
-    """NMSE of the estimators beside the baseline and the noise floor."""
-    nmse = _by_estimator(rows, "nmse")
-    if not nmse:
-        return []
-    text = "Phenotype NMSE: " + ", ".join(f"{name} {value:.3g}" for name, value in nmse.items())
-    baseline, floor = _level(rows, "nmse_baseline"), _level(rows, "nmse_floor")
-    if "baseline" not in nmse and np.isfinite(baseline):
-        text += f"; baseline without a tree {baseline:.3g}"
-    if np.isfinite(floor):
-        text += f"; noise floor {floor:.3g}"
-    return [Verdict(topic, text + ".")]
-
-
-def _by_estimator(rows: pd.DataFrame, metric: str) -> dict[str, float]:
-    """Means of one metric over seeds by estimator; empty where it was not measured."""
-    mine = rows[rows["metric"] == metric].dropna(subset="value")
-    return {
-        str(name): float(values.mean()) for name, values in mine.groupby("estimator", sort=False)["value"]
-    }
-
-
-def _level(rows: pd.DataFrame, metric: str) -> float:
-    """Mean of a reference level over all its rows; NaN where there is none."""
-    return float(rows.loc[rows["metric"] == metric, "value"].mean())
