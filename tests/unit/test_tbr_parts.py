@@ -12,7 +12,7 @@ from latentree.path_sums import PathSums
 from latentree.simulate import balanced_tree, node_weights, sparse_changes
 from latentree.tbr.moments import collect
 from latentree.tbr.phi import Phi, phi_kind
-from latentree.tbr.rotation import sparsest_map, whitening
+from latentree.tbr.rotation import _gradient, sparsest_map, whitening
 from latentree.tbr.sparse_changes import TreeProblem, least_squares, sparse_solution
 from latentree.tbr.steps import TreeWeights, one_cycle
 from latentree.tbr.structure import Branches
@@ -236,6 +236,24 @@ def test_the_sparsest_map_undoes_a_mixture(n_latents, seed):
     agreement = np.abs(found @ np.linalg.inv(V))
     assert np.allclose(np.sort(agreement, axis=1)[:, :-1], 0, atol=0.02)
     assert sorted(agreement.argmax(axis=1)) == list(range(n_latents))
+
+
+def test_many_contrasts_are_searched_by_a_part_and_finished_with_all():
+    rng = np.random.default_rng(0)
+    changes = sparse_changes(3000, 4, rng, n_changes=1)
+    V = np.linalg.qr(rng.normal(size=(4, 4)))[0]
+    agreement = np.abs(sparsest_map(changes @ V, np.ones(3000), n_restarts=8) @ V.T)
+    assert np.allclose(np.sort(agreement, axis=1)[:, :-1], 0, atol=0.02)
+
+
+def test_the_search_s_gradient_is_autograd_s():
+    rng = np.random.default_rng(0)
+    target = torch.from_numpy(rng.normal(size=(20, 3)))
+    maps = torch.from_numpy(rng.normal(size=(4, 3, 3)))
+    leaf = maps.clone().requires_grad_()
+    changed = target @ torch.linalg.inv(leaf / leaf.norm(dim=2, keepdim=True))
+    (changed.square() + 0.02**2).sqrt().sum().backward()
+    assert _gradient(target, maps).numpy() == pytest.approx(leaf.grad.numpy(), rel=1e-9)
 
 
 def test_nothing_to_rotate_gives_the_identity():
