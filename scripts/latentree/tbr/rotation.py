@@ -83,7 +83,7 @@ def _descend(
 
 
 def _gradient(target: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
-    """Gradient of the smoothed L1 norm of ``target @ inverse``; by hand: autograd takes several times as long.
+    """Gradient of the smoothed L1 norm of ``target @ inverse``; by hand, because autograd is slower.
 
     All inverses stand side by side, so that each product is one of two matrices.
     """
