@@ -1,4 +1,4 @@
-"""Put the scores of all estimators into one table."""
+"""Put the scores of all estimators into one table, and their errors on held-out cell types into another."""
 
 import sys
 from pathlib import Path
@@ -12,10 +12,14 @@ with rule_script(snakemake, __file__):
 
     from latentree.files import read_table, write_table
 
-    table = pd.concat([read_table(file) for file in snakemake.input])
-    table = table.sort_values(
-        ["estimator", "n_latents", "n_changes", "seed", "metric"],
+    order = {
+        "scores": ["estimator", "n_latents", "n_changes", "seed", "metric"],
+        "transfer": ["estimator", "n_latents", "n_changes", "seed", "held_out", "shots", "method"],
+    }
+    for name, columns in order.items():
+        table = pd.concat([read_table(file) for file in snakemake.input[name]])
         # seeds are read as text
-        key=lambda column: column.astype(int) if column.name == "seed" else column,
-    )
-    write_table(table, snakemake.output[0])
+        table = table.sort_values(
+            columns, key=lambda column: column.astype(int) if column.name == "seed" else column
+        )
+        write_table(table, snakemake.output[name])

@@ -29,3 +29,4 @@ with rule_script(snakemake, __file__):
     write_table(study.weights, snakemake.output.weights)
     write_table(study.changes, snakemake.output.changes)
     write_cells(study.latents, snakemake.output.latents)
+    write_table(study.transfer, snakemake.output.transfer)

@@ -91,6 +91,7 @@ TEXTS = {
     "enrichment": ["model", "seed", "factor", "method", "gene_set", "genes"],
     "stability": ["model", "comparison", "factor"],
     "tbr": ["estimator", "phenotype", "seed", "metric", "latent_source", "input_source", "note"],
+    "tbr_transfer": ["estimator", "seed", "held_out", "nearest", "method", "note"],
     "weights": ["environment", "latent", "gene"],
     "changes": ["branch", "latent", "gene"],
     "tree": ["node", "parent"],

@@ -54,6 +54,7 @@ def test_every_fit_keeps_the_contract(atlas):
         ),
         ("stability", "model n_factors comparison factor agreement"),
         ("tbr", "estimator phenotype n_latents n_changes seed metric value"),
+        ("tbr_transfer", "estimator n_latents n_changes seed held_out nearest shots method nmse nmse_sd"),
     ],
 )
 def test_tables_are_tidy_and_filled(atlas, table, columns):

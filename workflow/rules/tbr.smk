@@ -11,6 +11,7 @@ if CONFIG.tbr and CONFIG.tbr.phenotype.kind == "simulated":
             weights="<results>/{atlas}/tbr/{estimator}/weights.tsv",
             changes="<results>/{atlas}/tbr/{estimator}/changes.tsv",
             latents="<results>/{atlas}/tbr/{estimator}/latents.h5ad",
+            transfer="<results>/{atlas}/tbr/{estimator}/transfer.tsv",
         log:
             "<logs>/{atlas}/fit_tbr/{estimator}.log",
         benchmark:
@@ -30,16 +31,21 @@ if CONFIG.tbr and CONFIG.tbr.phenotype.kind == "simulated":
 
     rule collect_tbr:
         input:
-            expand(
+            scores=expand(
                 "<results>/{{atlas}}/tbr/{estimator}/scores.tsv",
                 estimator=CONFIG.tbr.estimators,
             ),
+            transfer=expand(
+                "<results>/{{atlas}}/tbr/{estimator}/transfer.tsv",
+                estimator=CONFIG.tbr.estimators,
+            ),
         output:
-            report(
+            scores=report(
                 "<results>/{atlas}/tables/tbr.tsv",
                 caption="../report/tbr.rst",
                 category="{atlas}",
             ),
+            transfer="<results>/{atlas}/tables/tbr_transfer.tsv",
         log:
             "<logs>/{atlas}/collect_tbr.log",
         conda:

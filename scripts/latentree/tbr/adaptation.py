@@ -21,6 +21,7 @@ from latentree.errors import InputError, listed, nearest
 from latentree.tbr.cells import check_finite, check_names
 from latentree.tbr.estimators import TBRFit
 from latentree.tbr.structure import Branches
+from latentree.tree import Tree
 
 Method = Literal["zero_shot", "lasso", "ols"]
 
@@ -197,16 +198,37 @@ def change_penalty(noise: float, size: float) -> float:
     return noise / size if size > 0 else np.inf
 
 
-def change_size(fit: TBRFit) -> float:
+def change_size(fit: TBRFit, unmixing: np.ndarray | None = None) -> float:
     """Scale of the Laplace distribution that has the variance of the fit's changes between neighbours.
 
-    Neighbours are the environments with training cells that are next to each other on the tree. A fit
-    whose weights change nowhere has 0.
+    A fit whose weights change nowhere has 0.
+
+    Parameters
+    ----------
+    unmixing
+        (n_latents, n_latents): of the weights of the latents ``unmixing @ z`` instead.
     """
-    branches = Branches.identified(fit.tree, set(fit.weights.index))
+    changes = neighbour_changes(fit.tree, fit.weights)
+    return laplace_scale(changes if unmixing is None else changes @ np.linalg.inv(unmixing))
+
+
+def neighbour_changes(tree: Tree, weights: pd.DataFrame) -> np.ndarray:
+    """Differences between the weights of environments that are next to each other on the tree.
+
+    Parameters
+    ----------
+    weights
+        Environments x latents; the other nodes of the tree have no weights.
+
+    Returns
+    -------
+    float64 (n_environments - 1, n_latents).
+    """
+    branches = Branches.identified(tree, set(weights.index))
     pairs, _ = branches.contrasts()
-    weights = fit.weights.loc[list(branches.environments)].to_numpy()
-    return laplace_scale(weights[pairs[:, 1]] - weights[pairs[:, 0]])
+    values = weights.loc[list(branches.environments)].to_numpy(dtype=np.float64)
+    difference: np.ndarray = values[pairs[:, 1]] - values[pairs[:, 0]]
+    return difference
 
 
 def laplace_scale(changes: np.ndarray) -> float:
