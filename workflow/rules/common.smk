@@ -79,6 +79,20 @@ def check_files(checked):
         from latentree.tbr_regulators import Regulators
 
         Regulators.read(located(checked.tbr.regulators), **regulator_rows(checked.tbr))
+    if checked.tbr is not None and checked.tbr.phenotype.kind == "measured":
+        check_phenotype(checked)
+
+
+def check_phenotype(checked):
+    """The columns of a measured phenotype are in the atlases that are files."""
+    from latentree.obs_columns import require_obs_column
+
+    phenotype = checked.tbr.phenotype
+    for atlas in checked.atlases.values():
+        for key in ("column", "donor"):
+            column = getattr(phenotype, key)
+            if atlas.is_file and column is not None:
+                require_obs_column(located(atlas.path), column, f"tbr.phenotype.{key}")
 
 
 def regulator_rows(tbr):

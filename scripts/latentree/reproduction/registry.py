@@ -3,6 +3,7 @@
 The experiment ``NAME`` is the module ``latentree/reproduction/NAME.py``, which offers
 
     run(part: str, scale: Scale) -> list[Measurement] | Outcome     # deterministic: same part, same numbers
+                                                                    # (but for measured seconds)
     summarise(measurements: pd.DataFrame) -> list[Row]              # columns of Measurement; copes with parts
                                                                     # that were not run
     draw(samples: pd.DataFrame, path: Path) -> None                 # only where `figure` is set here: an SVG
@@ -24,6 +25,7 @@ from latentree.reproduction.sources import (
     MOVIELENS,
     OI_PAPER,
     SPARSE_VAE_PAPER,
+    TBR_PAPER,
     ZEISEL,
     ZEISEL_FULL,
     ZHENG,
@@ -127,6 +129,24 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
                 *(Part(f"cells{n}", (ZHENG, GENE_SETS), quick=n == 100) for n in (100, 250, 500, 1500)),
             ),
         ),
+        "tbr": Experiment(
+            paper=TBR_PAPER,
+            title="TBR: simulated trees of environments",
+            parts=(
+                *(Part(f"k{k}", quick=k == 1) for k in range(6)),
+                *(Part(f"leaves_k{k}", quick=False) for k in range(6)),
+                *(
+                    Part(name, quick=False)
+                    for name in ("stochastic", "linear", "dimension_one", "dimension_half")
+                ),
+                Part("environments_leaves", quick=False),
+                Part("environments_nodes", quick=False),
+                *(Part(f"asked{i}", quick=i == 1) for i in range(3)),
+                Part("full_size", quick=False),
+                Part("few_shot"),
+            ),
+            figure="Means and standard deviations over data sets, by estimator",
+        ),
     }
 )
 
@@ -165,6 +185,10 @@ def experiment_module(name: str) -> ModuleType:
         from latentree.reproduction import oi
 
         return oi
+    if name == "tbr":
+        from latentree.reproduction import tbr
+
+        return tbr
     raise InputError(
         "experiment",
         f"{name!r} is not an experiment{nearest(name, EXPERIMENTS)}",
