@@ -9,29 +9,32 @@ from latentree.reproduction.records import Measurement, Outcome, Row, Scale
 from latentree.reproduction.rows import RowMaker
 from latentree.reproduction.sources import TBR_PAPER
 from latentree.reproduction.tbr_drawing import draw_curves
-from latentree.reproduction.tbr_few_shot import few_shot_rows, run_few_shot
-from latentree.reproduction.tbr_fits import FIRST_SEED, draw_cells, marks, scored
+from latentree.reproduction.tbr_few_shot import N_HELD_OUT, few_shot_rows, run_few_shot
+from latentree.reproduction.tbr_fits import FIRST_SEED, FULL_CELLS, N_CELLS, draw_cells, marks, scored
 from latentree.reproduction.tbr_grid import PARTS, Fits, model_name
 from latentree.reproduction.tbr_rows import claims, values
 
 NAME = "tbr"
 FEW_SHOT = "few_shot"
-PROTOCOL = """\
+PROTOCOL = f"""\
 Balanced binary trees, 20 inputs from N(0, I), latents by a random network of two hidden layers of 32 (a
 random linear map in "linear") plus noise of .1 sd, y = w.z plus noise of .1; effects of the root and changes
-from N(0, 1). The copy of the paper at hand has lost its numbers: five latents, sizes of the map and of the
-noise are ours, and values of the paper are known only where a table survived. k changes on every branch, or
-each effect with probability p. "all nodes": depth 7, cells in all 254 nodes but the root; "leaves": depth 8,
-cells in the 256 leaves only. Cells are 152,000 in every data set, about 600 for each of 254 environments and
-more where there are fewer, instead of the paper's 3,000 each (762,000; "full size"). Half of the cells are
-for training, a quarter is for the choice of sparsity, a quarter is scored. Network of 256 and 64 as in the
-paper, no intercepts, 3,000 steps of 512 cells for `joint` (the paper's objective) and for `two_stage` (ours),
-1,000 for `baseline` (one weight vector for all); "full size": the library's own numbers of steps. 10 data
-sets, 5 for `joint`, 5 for other settings than k, 3 for "full size" and the number of latents. Noise on the
-latents caps MCC at .995. Chance: MCC of the true latents under a random rotation; an MCC below its 95th
-percentile shows no disentanglement, however far it is above the baseline's. Span R^2: of the true latents by
-least squares from the found ones. "mse / noise": squared error of y over that of the best prediction from
-the inputs. ATE error: in 10 environments, of the absolute coefficients of standardised latents."""
+from N(0, 1). The copy of the paper at hand has lost its numbers: five latents, the sizes of the map and of
+the noise are ours, and values of the paper are known only where a table survived. k effects change on every
+branch, or each with probability p. "all nodes": depth 7, cells in all 254 nodes but the root; "leaves": depth
+8, cells in the 256 leaves only. Every data set has {N_CELLS:,} cells, 600 for each of 254 environments and
+more where there are fewer, where the paper has 3,000 each ({FULL_CELLS:,}; "full size"). Half of the cells
+are for training, a quarter is for the choice of sparsity, a quarter is scored. Network of 256 and 64 as in
+the paper, no intercepts, 3,000 steps of 512 cells for `joint` (the paper's objective) and `two_stage` (ours,
+which stands for TBR where `joint` is not fitted), 1,000 for `baseline` (one weight vector for all); "full
+size" has the library's own numbers of steps. 10 data sets (`joint`: 5) by k, 5 in other settings, 3 in "full
+size" and for the number of latents. Noise on the latents caps MCC at .995. Chance: MCC of the true latents
+under a random rotation; an MCC below its 95th percentile shows no disentanglement, however far above the
+baseline's it is. "mse / noise": squared error of y over that of the best prediction from the inputs. ATE
+error: in 10 environments, of the absolute coefficients of standardised latents. Held-out leaves:
+{N_HELD_OUT} leaves without any cell in the fit; their weights are those of the nearest environment plus a
+lasso on the change, from a few cells; "unrotated": the same network's latents before `two_stage`'s rotation,
+"randomly turned": under a random one. Without cells of the leaf all three predict the same."""
 
 
 def run(part: str, scale: Scale) -> Outcome:

@@ -17,15 +17,16 @@ from latentree.tbr import Estimator
 NODES, LEAVES = "all nodes", "leaves"
 """Which environments have cells: all but the root (depth 7), or the leaves (depth 8)."""
 CHANGES = tuple(range(N_LATENTS + 1))
-PROBABILITIES = (0.1, 0.2, 0.4, 0.8)
+PROBABILITIES = (0.1, 0.2, 0.8)
 LINEAR_CHANGES = (1, 3)
 DIMENSIONS_ONE, DIMENSIONS_HALF = (2, 3, 8), (2, 3, 5, 8)
-LEAF_DEPTHS, NODE_DEPTHS = (3, 4, 5, 6, 7), (3, 4, 5)
+LEAF_DEPTHS, NODE_DEPTHS = (3, 4, 5, 6, 7), (3, 5)
 FULL = "all nodes, k 1, full size"
 
 _ALL: Mapping[Estimator, int] = {"baseline": 10, "joint": 5, "two_stage": 10}
 _SIDE: Mapping[Estimator, int] = {"baseline": 5, "two_stage": 5}
 _FEW: Mapping[Estimator, int] = {"baseline": 3, "two_stage": 3}
+_FEW_TREE: Mapping[Estimator, int] = {"two_stage": 3}
 _FULL: Mapping[Estimator, int] = {"baseline": 3, "joint": 3, "two_stage": 3}
 
 
@@ -36,6 +37,7 @@ class Asked:
     d: int
     changes: bool
     n_latents: tuple[int, ...]
+    baseline: bool = False
 
     @property
     def setting(self) -> str:
@@ -49,9 +51,9 @@ class Asked:
 
 
 ASKED = (
-    Asked(5, True, (1, 2, 3, 4, 5, 6, MOST_LATENTS)),
-    Asked(3, True, (1, 2, 3, 4, 5, MOST_LATENTS)),
-    Asked(5, False, (1, 2, 3, 5, MOST_LATENTS)),
+    Asked(5, True, (1, 3, 4, 5, 6, MOST_LATENTS), baseline=True),
+    Asked(3, True, (1, 2, 3, 4, MOST_LATENTS)),
+    Asked(5, False, (1, 2, 5, MOST_LATENTS)),
 )
 
 
@@ -90,11 +92,16 @@ def _linear(k: int) -> Fits:
     return Fits(Setting(f"linear, k {k}", n_changes=k, psi="linear"), _SIDE)
 
 
-def _dimension(d: int, *, half: bool) -> Fits:
-    places = (Place("dimension", d, "p 0.5" if half else "k 1"),)
-    if half:
-        return Fits(Setting(f"d {d}, p 0.5", places, n_latents=d, n_changes=None, probability=0.5), _SIDE)
-    return Fits(Setting(f"d {d}, k 1", places, n_latents=d), _SIDE)
+def _dimension(d: int) -> Fits:
+    return Fits(Setting(f"d {d}, k 1", (Place("dimension", d, "k 1"),), n_latents=d), _SIDE)
+
+
+def _dimension_half(d: int) -> Fits:
+    places = [Place("dimension", d, "p 0.5")]
+    # the point of p = 1/2 in the picture
+    places += [Place("stochastic", 0.5)] if d == N_LATENTS else []
+    name = f"d {d}, p 0.5"
+    return Fits(Setting(name, tuple(places), n_latents=d, n_changes=None, probability=0.5), _SIDE)
 
 
 def _environments(depth: int, where: str) -> Fits:
@@ -108,16 +115,17 @@ def _environments(depth: int, where: str) -> Fits:
 def _asked(asked: Asked) -> Fits:
     places = (Place("asked", 0, asked.shown, OVER_FLOOR), Place("singular", 0, asked.shown, SINGULAR))
     how = {"n_changes": None, "probability": 0.5} if asked.changes else {"n_changes": 0}
-    return Fits(Setting(asked.setting, places, n_latents=asked.d, **how), _FEW, asked.n_latents)
+    setting = Setting(asked.setting, places, n_latents=asked.d, **how)
+    return Fits(setting, _FEW if asked.baseline else _FEW_TREE, asked.n_latents)
 
 
 PARTS: Mapping[str, tuple[Fits, ...]] = {
     **{f"k{k}": (_by_changes(k, NODES),) for k in CHANGES},
-    **{f"leaves_k{k}": (_by_changes(k, LEAVES),) for k in CHANGES},
+    **{f"leaves_k{k}": (_by_changes(k, LEAVES),) for k in CHANGES if k != 4},
     "stochastic": tuple(_stochastic(p) for p in PROBABILITIES),
     "linear": tuple(_linear(k) for k in LINEAR_CHANGES),
-    "dimension_one": tuple(_dimension(d, half=False) for d in DIMENSIONS_ONE),
-    "dimension_half": tuple(_dimension(d, half=True) for d in DIMENSIONS_HALF),
+    "dimension_one": tuple(_dimension(d) for d in DIMENSIONS_ONE),
+    "dimension_half": tuple(_dimension_half(d) for d in DIMENSIONS_HALF),
     "environments_leaves": tuple(_environments(depth, LEAVES) for depth in LEAF_DEPTHS),
     "environments_nodes": tuple(_environments(depth, NODES) for depth in NODE_DEPTHS),
     **{f"asked{i}": (_asked(one),) for i, one in enumerate(ASKED)},

@@ -179,8 +179,8 @@ def _linear(make: RowMaker) -> Iterator[Row]:
 
 
 def _stochastic(make: RowMaker) -> Iterator[Row]:
-    for p in PROBABILITIES:
-        yield from _against_baseline(make, f"p {p:g}", "two_stage")
+    for setting in (*(f"p {p:g}" for p in PROBABILITIES), f"d {N_LATENTS}, p 0.5"):
+        yield from _against_baseline(make, setting, "two_stage")
 
 
 def _number_of_latents(make: RowMaker, asked: Asked) -> Iterator[Row]:
