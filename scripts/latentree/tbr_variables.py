@@ -57,8 +57,9 @@ def genes_needed(
 ) -> list[str]:
     """Genes that TBR reads besides the modelled ones, in the order of ``gene_names``.
 
-    Every listed latent gene that the atlas has, and the regulators of any of them. Both may be
-    empty; the fall-backs of :func:`choose_variables` take modelled genes.
+    Every listed latent gene that the atlas has, and the regulators of any of them; all regulators where
+    no latent is listed, as for a measured phenotype. Both may be empty; the fall-backs of
+    :func:`choose_variables` take modelled genes.
 
     Parameters
     ----------
@@ -72,8 +73,8 @@ def genes_needed(
     present = [str(gene) for gene in gene_names]
     wanted = set(latents) & set(present)
     if regulators:
-        # without any listed gene random ones become latents; a plain list may regulate any of them
-        wanted |= regulators.of(sorted(wanted))
+        # where the atlas has no listed gene random ones become latents; a plain list may regulate any of them
+        wanted |= regulators.of(sorted(wanted)) if latents else set(regulators.targets)
     return [gene for gene in present if gene in wanted]
 
 

@@ -211,6 +211,8 @@ def test_genes_needed_are_listed_latents_and_their_regulators_in_the_atlas_s_ord
     assert genes_needed(names, LATENTS, pairs) == ["G15", "L4", "G3", "L1"]
     assert genes_needed(names, ["L4"], pairs) == ["G15", "L4"]
     assert genes_needed(names, LATENTS) == ["L4", "L1"]
+    # a measured phenotype lists no latents: any regulator may count
+    assert genes_needed([*names, "G16"], [], pairs) == ["G15", "G3", "L1", "G16"]
     assert genes_needed(["G3", "G99"], LATENTS, Regulators.read(plain)) == ["G3"]
 
 

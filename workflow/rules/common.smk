@@ -95,6 +95,13 @@ def check_phenotype(checked):
                 require_obs_column(located(atlas.path), column, f"tbr.phenotype.{key}")
 
 
+def tbr_latents():
+    """Genes that may be TBR's latents: none for a measured phenotype; None where TBR does not run."""
+    if CONFIG.tbr is None:
+        return None
+    return CONFIG.tbr.latents if CONFIG.tbr.phenotype.kind == "simulated" else []
+
+
 def regulator_rows(tbr):
     """Which rows of the table of regulators count, as arguments; none where there is no table."""
     if tbr is None or tbr.regulators is None:

@@ -33,7 +33,7 @@ rule denoise_cells:
             CONFIG.environments, exclude={"tree", "min_cells_per_type"}
         ),
         # the genes that TBR reads are denoised beside the modelled ones
-        latents=CONFIG.tbr.latents if CONFIG.tbr else None,
+        latents=tbr_latents(),
         regulator_rows=regulator_rows(CONFIG.tbr),
     script:
         f"../../scripts/{DENOISE_SCRIPT}"
