@@ -1,36 +1,45 @@
 """What a fit is given, checked."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
+import h5py
 import numpy as np
+import pandas as pd
+from anndata.abc import CSRDataset
 from scipy import sparse
 
 from latentree.errors import InputError, listed, nearest
+from latentree.tbr.disk_inputs import DiskInputs, is_on_disk
 from latentree.tree import Tree
 
 _VALIDATION_SHARE = 0.1
+_PART = 2**20
+Matrix: TypeAlias = np.ndarray | sparse.spmatrix | h5py.Dataset | CSRDataset
+Names: TypeAlias = Sequence[str] | np.ndarray | pd.Series | pd.Categorical
 
 
 @dataclass(frozen=True)
 class Cells:
     """The checked cells of one fit.
 
-    ``X`` (n_cells, n_inputs) float32; ``y`` (n_cells,) float64; ``environments`` (n_cells,) object array of
-    node names; ``train`` and ``validation`` ascending int64 row numbers.
+    ``X`` (n_cells, n_inputs) float32 in memory, or on disk; ``y`` (n_cells,) float64; ``environments``
+    (n_cells,) categorical of node names; ``train`` and ``validation`` ascending int64 row numbers.
     """
 
-    X: np.ndarray
+    X: np.ndarray | DiskInputs
     y: np.ndarray
-    environments: np.ndarray
+    environments: pd.Categorical
     train: np.ndarray
     validation: np.ndarray
 
 
 def checked_cells(
-    X: np.ndarray | sparse.spmatrix,
-    y: Sequence[float] | np.ndarray,
-    environments: Sequence[str] | np.ndarray,
+    X: Matrix,
+    y: Sequence[float] | np.ndarray | pd.Series,
+    environments: Names,
     tree: Tree,
     train: np.ndarray | None,
     validation: np.ndarray | None,
@@ -39,15 +48,15 @@ def checked_cells(
     """Check inputs, phenotype, environments and split; each problem is an :class:`InputError`."""
     inputs = checked_inputs(X)
     target = np.asarray(y, dtype=np.float64)
-    names = np.asarray(environments, dtype=object)
-    if target.ndim != 1 or names.ndim != 1 or not len(inputs) == len(target) == len(names):
+    shapes = inputs.shape, target.shape, getattr(environments, "shape", (len(environments),))
+    if not shapes[0][:1] == shapes[1] == shapes[2]:
         raise InputError(
             "X, y, environments",
-            f"have shapes {inputs.shape}, {target.shape} and {names.shape}",
+            f"have shapes {shapes[0]}, {shapes[1]} and {shapes[2]}",
             "Give one row of X, one number and one node name for each cell",
         )
     check_finite(target, "y")
-    check_names(names, tree)
+    names = checked_names(environments, tree)
     train, validation = _split(len(inputs), train, validation, rng)
     if target[train].std() <= 1e-9 * np.abs(target[train]).max(initial=0):
         raise InputError(
@@ -58,8 +67,13 @@ def checked_cells(
     return Cells(inputs, target, names, train, validation)
 
 
-def checked_inputs(X: np.ndarray | sparse.spmatrix) -> np.ndarray:
-    """Inputs as float32 (n_cells, n_inputs) without missing values."""
+def checked_inputs(X: Matrix) -> np.ndarray | DiskInputs:
+    """Inputs as float32 (n_cells, n_inputs) without missing values.
+
+    A matrix on disk stays there, and its values are checked when they are first read.
+    """
+    if is_on_disk(X):
+        return DiskInputs(X)
     dense = np.asarray(X.toarray() if isinstance(X, sparse.spmatrix | sparse.sparray) else X)
     if dense.ndim != 2 or dense.shape[1] == 0:
         raise InputError("X", f"has shape {dense.shape}", "Give a matrix of cells by inputs")
@@ -82,9 +96,12 @@ def check_finite(values: np.ndarray, name: str) -> None:
     )
 
 
-def check_names(environments: np.ndarray, tree: Tree) -> None:
-    """Refuse environments that are no nodes of the tree."""
-    strange = sorted({str(name) for name in set(environments.tolist()) if name not in tree.index})
+def checked_names(environments: Names, tree: Tree) -> pd.Categorical:
+    """Environments as a categorical (n_cells,), which takes little memory; all must be nodes of the tree."""
+    known = _categorical(environments)
+    used = np.unique(known.codes)
+    names = [known.categories[code] if code >= 0 else math.nan for code in used.tolist()]
+    strange = sorted({str(name) for name in names if name not in tree.index})
     if strange:
         raise InputError(
             "environments",
@@ -92,6 +109,27 @@ def check_names(environments: np.ndarray, tree: Tree) -> None:
             f"{nearest(strange[0], tree.names)}",
             f"Use the tree's nodes: {listed(tree.names)}",
         )
+    return known
+
+
+def check_names(environments: Names, tree: Tree) -> None:
+    """Refuse environments that are no nodes of the tree."""
+    checked_names(environments, tree)
+
+
+def _categorical(environments: Names) -> pd.Categorical:
+    values = environments.array if isinstance(environments, pd.Series | pd.Index) else environments
+    if isinstance(values, pd.Categorical):
+        return values
+    # in parts, so that names of a fixed width are never all held as Python's strings
+    array = values if isinstance(values, np.ndarray) else np.asarray(values, dtype=object)
+    codes = np.empty(len(array), dtype=np.int32)
+    number: dict[Any, int] = {}
+    for start in range(0, len(array), _PART):
+        part, found = pd.factorize(array[start : start + _PART].astype(object))
+        names = [number.setdefault(name, len(number)) for name in found]
+        codes[start : start + _PART] = np.array([*names, -1])[part]
+    return pd.Categorical.from_codes(codes, categories=pd.Index(list(number), dtype=object))
 
 
 def _split(
@@ -99,11 +137,11 @@ def _split(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows to fit and rows to choose by; a tenth is held back where neither is given."""
     if train is None:
-        free = np.setdiff1d(np.arange(n_cells), np.arange(0) if validation is None else validation)
         if validation is None:
             held_back = rng.random(n_cells) < _VALIDATION_SHARE
-            free, validation = np.flatnonzero(~held_back), np.flatnonzero(held_back)
-        train = free
+            train, validation = np.flatnonzero(~held_back), np.flatnonzero(held_back)
+        else:
+            train = np.setdiff1d(np.arange(n_cells), validation)
     rows = {"train": train, "validation": np.arange(0) if validation is None else validation}
     for name, given in rows.items():
         array = np.asarray(given)
@@ -111,7 +149,8 @@ def _split(
             array = np.flatnonzero(array)
         if array.ndim != 1 or (len(array) and not (array.min() >= 0 and array.max() < n_cells)):
             raise InputError(name, "is not a list of row numbers of X", f"Give numbers below {n_cells}")
-        rows[name] = np.unique(array).astype(np.int64)
+        ascending = bool((np.diff(array) > 0).all())
+        rows[name] = (array if ascending else np.unique(array)).astype(np.int64, copy=False)
     if len(rows["train"]) < 2:
         raise InputError("train", f"{len(rows['train'])} training cell(s)", "Give at least 2")
     return rows["train"], rows["validation"]

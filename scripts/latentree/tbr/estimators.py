@@ -15,6 +15,7 @@ from latentree.errors import InputError, listed, nearest
 from latentree.seeds import derive_seed
 from latentree.settings import TBRSettings
 from latentree.tbr.cells import Cells, check_names, checked_cells, checked_inputs
+from latentree.tbr.disk_inputs import moments_of_inputs
 from latentree.tbr.moments import Moments, collect
 from latentree.tbr.phi import FEW_CELLS, Phi, phi_kind
 from latentree.tbr.rotation import sparsest_map, whitening
@@ -217,11 +218,9 @@ class _Fit:
         self.history: list[dict[str, Any]] = []
         # every draw of this fit comes from here
         self.generator = torch.Generator().manual_seed(derive_seed(seed, "tbr", estimator, n_latents))
-        seen = cells.X[cells.train]
-        spread = seen.std(axis=0, dtype=np.float64)
-        scale = np.where(spread > 1e-7 * np.abs(seen).max(axis=0), spread, 1.0)
-        kind = phi_kind(settings.phi, len(seen))
-        self.phi = Phi(kind, seen.mean(axis=0, dtype=np.float64), scale, n_latents, self.generator)
+        centre, scale = moments_of_inputs(cells.X, cells.train)
+        kind = phi_kind(settings.phi, len(cells.train))
+        self.phi = Phi(kind, centre, scale, n_latents, self.generator)
         n_intercepts = self.n_environments if settings.intercept == "environment" else 1
         start = float(y[cells.train].mean()) if settings.intercept != "none" else 0.0
         self.intercept = nn.Parameter(

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
+from latentree.tbr.disk_inputs import DiskInputs
 from latentree.tbr.phi import Phi
 
 _CHUNK = 8192
+_CHUNK_BYTES = 2**26  # fewer cells at a time where the inputs are many
 
 
 @dataclass(frozen=True)
@@ -66,29 +68,37 @@ class Moments:
 
 
 def collect(
-    phi: Phi, X: np.ndarray, y: np.ndarray, codes: np.ndarray, cells: np.ndarray, n_environments: int
+    phi: Phi,
+    X: np.ndarray | DiskInputs,
+    y: np.ndarray,
+    codes: np.ndarray,
+    cells: np.ndarray,
+    n_environments: int,
 ) -> Moments:
     """Moments of the cells in one streaming pass.
 
     Parameters
     ----------
     X, y, codes
-        Inputs (n_cells, n_inputs), phenotype (n_cells,), environment number (n_cells,).
+        Inputs (n_cells, n_inputs) in memory or on disk, phenotype (n_cells,), environment number (n_cells,).
     cells
         int64: rows that count, ascending so that reading is sequential.
     """
     size = phi.last.out_features + 1
     # one row per environment: gram flattened, then cross, then square and count
     sums = np.zeros((n_environments, size * size + size + 2))
-    for start in range(0, len(cells), _CHUNK):
-        rows = cells[start : start + _CHUNK]
+    chunk = min(_CHUNK, max(1, _CHUNK_BYTES // (4 * X.shape[1])))
+    for start in range(0, len(cells), chunk):
+        rows = cells[start : start + chunk]
         z = np.concatenate([phi.latents(X[rows]), np.ones((len(rows), 1))], axis=1)
         target = y[rows].astype(np.float64)[:, None]
         products = (z[:, :, None] * z[:, None, :]).reshape(len(rows), -1)
         values = np.concatenate([products, z * target, target**2, np.ones_like(target)], axis=1)
+        # few of many environments have cells here
+        present, which = np.unique(codes[rows], return_inverse=True)
         member = sparse.csr_matrix(
-            (np.ones(len(rows)), (codes[rows], np.arange(len(rows)))), shape=(n_environments, len(rows))
+            (np.ones(len(rows)), (which, np.arange(len(rows)))), shape=(len(present), len(rows))
         )
-        sums += member @ values
+        sums[present] += member @ values
     gram, cross, square, n_cells = np.split(sums, np.cumsum([size * size, size, 1]), axis=1)
     return Moments(gram.reshape(-1, size, size), cross, square[:, 0], n_cells[:, 0])

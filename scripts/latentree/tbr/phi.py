@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from latentree.tbr.disk_inputs import DiskInputs, windows
+
 PhiKind = Literal["linear", "small", "large"]
 
 _HIDDEN: dict[PhiKind, tuple[int, ...]] = {"linear": (), "small": (32,), "large": (256, 64)}
@@ -73,12 +75,13 @@ class Phi(nn.Module):
             parameter.copy_((product @ parameter.double()).float())
 
     @torch.no_grad()
-    def latents(self, X: np.ndarray) -> np.ndarray:
-        """Latents of any number of cells in chunks, float32 (n_cells, n_latents)."""
+    def latents(self, X: np.ndarray | DiskInputs) -> np.ndarray:
+        """Latents of any number of cells in chunks, float32 (n_cells, n_latents); checks rows on disk."""
         out = np.empty((X.shape[0], self.last.out_features), dtype=np.float32)
-        for start in range(0, len(out), _CHUNK):
-            rows = np.ascontiguousarray(X[start : start + _CHUNK], dtype=np.float32)
-            out[start : start + _CHUNK] = self(torch.from_numpy(rows)).numpy()
+        for first, block in windows(X) if isinstance(X, DiskInputs) else [(0, X)]:
+            for start in range(0, len(block), _CHUNK):
+                rows = np.ascontiguousarray(block[start : start + _CHUNK], dtype=np.float32)
+                out[first + start : first + start + len(rows)] = self(torch.from_numpy(rows)).numpy()
         return out
 
 

@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,26 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from latentree.path_sums import PathSums
+from latentree.tbr.batching import StepData, batches
 from latentree.tbr.phi import Phi
 from latentree.training import NonFiniteLossError
 
 _CHECK_EVERY = 50
 _WEIGHT_RATE = 3.0  # the weights' learning rate over the network's; measured to converge faster
-
-
-@dataclass(frozen=True)
-class StepData:
-    """The cells of one fit, ready for batches.
-
-    ``X`` (n_cells, n_inputs) float32, ``y`` (n_cells,) float32 in units of its training sd, ``codes``
-    (n_cells,) int64 environment numbers, ``train`` and ``validation`` int64 ascending row numbers.
-    """
-
-    X: np.ndarray
-    y: np.ndarray
-    codes: np.ndarray
-    train: np.ndarray
-    validation: np.ndarray
 
 
 class _AncestorSum(torch.autograd.Function):
@@ -142,16 +127,14 @@ class Steps:
             A part of the loss is no longer finite; the message names it.
         """
         optimiser = self._optimiser(phi, weights, intercept)
-        tensors = [torch.from_numpy(values) for values in (cells.X, cells.y, cells.codes)]
         started = time.process_time(), time.perf_counter()
         history = []
         sums = np.zeros(2)
         counted = 0
-        for step, rows in enumerate(_batches(cells.train, self.batch_size, self.n_steps, generator)):
+        for step, (x, y, codes) in enumerate(batches(cells, self.batch_size, self.n_steps, generator)):
             rate = self.learning_rate * one_cycle(step / self.n_steps)
             for group in optimiser.param_groups:
                 group["lr"] = rate * group["factor"]
-            x, y, codes = (values.index_select(0, rows) for values in tensors)
             error, penalty = _loss(phi, weights, intercept, x, y, codes)
             optimiser.zero_grad(set_to_none=True)
             (error + penalty).backward()
@@ -212,15 +195,3 @@ def one_cycle(progress: float) -> float:
     if progress < warm:
         return 0.1 + 0.9 * progress / warm
     return 0.002 + 0.998 * 0.5 * (1 + math.cos(math.pi * (progress - warm) / (1 - warm)))
-
-
-def _batches(rows: np.ndarray, size: int, n_steps: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Batches of ``size`` rows (all where there are fewer), reshuffled after each pass."""
-    source = torch.from_numpy(rows)
-    per_pass = max(1, len(rows) // size)
-    done = 0
-    while done < n_steps:
-        order = source[torch.randperm(len(rows), generator=generator)]
-        for i in range(min(per_pass, n_steps - done)):
-            yield order[i * size : (i + 1) * size]
-        done += per_pass
