@@ -244,8 +244,8 @@ def test_chance_is_that_of_the_latents_there_are_and_of_those_fitted():
         ]
     )
     rows = {row.setting: row for row in tbr.summarise(table)}
-    assert f"chance {mcc_chance(2)[0]:.2f}" in rows["d 2, k 1: two_stage"].explanation
-    assert f"chance {mcc_chance(3, 8)[0]:.2f}" in rows[f"{ASKED[1].setting}: two_stage, 8 fitted"].explanation
+    assert f"chance {mcc_chance(2)[0]:.3g}" in rows["d 2, k 1: two_stage"].explanation
+    assert f"chance {mcc_chance(3, 8)[0]:.3g}" in rows[f"{ASKED[1].setting}: two_stage, 8 fitted"].explanation
 
 
 def test_nothing_measured_gives_no_rows():

@@ -68,12 +68,12 @@ def _between(make: RowMaker, metric: str, first: tuple[str, str], second: tuple[
 
 
 def _number(value: float) -> str:
-    return f"{value:.2g}" if abs(value) < 0.095 else f"{value:.2f}" if abs(value) < 10 else f"{value:.0f}"
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
 def _chance(n_latents: int = N_LATENTS, n_estimated: int | None = None) -> str:
     mean, high = mcc_chance(n_latents, n_estimated)
-    return f"chance {_number(mean)}, 95% of it below {_number(high)}"
+    return f"chance {_number(mean)} (95th percentile {_number(high)})"
 
 
 def _entangled_without_changes(make: RowMaker) -> Iterator[Row]:
