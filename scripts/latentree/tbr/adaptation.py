@@ -97,7 +97,8 @@ def adapt(
         Lasso: variance of the phenotype around the fit's predictions, from cells that it was not fitted
         to (:func:`residual_variance`). The penalty is then ``noise / change_size(fit)``, which is the
         most likely change under independent Laplace distributions as wide as the changes that the fit
-        found. None: the penalty is chosen by leave-one-out, which is less sure with few cells.
+        found. None, or a fit without any change: the penalty is chosen by leave-one-out, which is less
+        sure with few cells.
 
     Raises
     ------
@@ -133,10 +134,9 @@ def adapt(
     level = float(fit.intercepts[source])
     free = fit.settings.intercept == "environment"
     penalty = np.nan
-    if method == "lasso" and noise is not None:
-        penalty = change_penalty(noise, change_size(fit))
-    elif method == "lasso":
-        penalty = leave_one_out_penalty(z, target, start, level, free)
+    if method == "lasso":
+        known = None if noise is None else change_penalty(noise, change_size(fit))
+        penalty = leave_one_out_penalty(z, target, start, level, free) if known is None else known
     weights, intercept = adapted_weights(
         z, target, start, level, method=method, penalty=penalty, free_intercept=free
     )
@@ -160,7 +160,7 @@ def adapted_weights(
     intercept: float = 0.0,
     *,
     method: Method = "lasso",
-    penalty: float = 0.0,
+    penalty: float | None = None,
     free_intercept: bool = False,
 ) -> tuple[np.ndarray, float]:
     """Weights and intercept of ``y = Z weights + intercept`` from a few cells and weights to start from.
@@ -176,7 +176,7 @@ def adapted_weights(
     intercept
         Its intercept.
     method, penalty
-        As in :func:`adapt`; an infinite penalty allows no change.
+        As in :func:`adapt`; an infinite penalty allows no change, None is leave-one-out.
     free_intercept
         Whether the intercept is fitted, too, without penalty; else it stays.
     """
@@ -187,15 +187,20 @@ def adapted_weights(
     if method == "ols":
         weights = np.linalg.lstsq(inner, outer, rcond=None)[0]
     else:
+        if penalty is None:
+            penalty = leave_one_out_penalty(Z, y, start, intercept, free_intercept)
         weights = start + _lasso(inner, outer, penalty)
     if free_intercept:
         intercept = float(np.mean(y - Z @ weights))
     return weights, intercept
 
 
-def change_penalty(noise: float, size: float) -> float:
-    """Lasso's penalty for residuals of variance ``noise`` and changes of Laplace's scale ``size``."""
-    return noise / size if size > 0 else np.inf
+def change_penalty(noise: float, size: float) -> float | None:
+    """Lasso's penalty for residuals of variance ``noise`` and changes of Laplace's scale ``size``.
+
+    None for size 0: where no change was found nothing is known of the size of changes.
+    """
+    return noise / size if size > 0 else None
 
 
 def change_size(fit: TBRFit, unmixing: np.ndarray | None = None) -> float:

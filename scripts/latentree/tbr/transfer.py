@@ -62,7 +62,7 @@ class _Adaptation:
     latents: np.ndarray
     start: np.ndarray
     level: float
-    penalty: float
+    penalty: float | None
 
     def error(self, y: np.ndarray, few: np.ndarray, rest: np.ndarray) -> float:
         """Mean squared error on ``rest`` after adapting to ``few``, row numbers both."""
@@ -198,7 +198,8 @@ def _oracle(problem: Problem, fit: TBRFit, nearest: str, here: np.ndarray) -> _A
         problem.phenotype.weights[[first[name] for name in fit.weights.index]], fit.weights.index
     )
     size = laplace_scale(neighbour_changes(problem.tree, truth))
-    penalty = change_penalty(problem.settings.phenotype.noise**2, size)
+    # where nothing changes the truth is known to allow no change
+    penalty = change_penalty(problem.settings.phenotype.noise**2, size) if size > 0 else np.inf
     Z = problem.variables.Z[here].astype(np.float64)
     return _Adaptation("oracle", "lasso", Z, truth.loc[nearest].to_numpy(), 0.0, penalty)
 
