@@ -3,6 +3,8 @@
 import numpy as np
 import torch
 
+from latentree.adam import Adam
+
 # smooths |x| near 0, in units of the typical contrast, so that Adam does not chatter
 _SMOOTHING = 0.02
 # with more contrasts than this, a random part of them chooses among the restarts; this many starts go on
@@ -72,10 +74,9 @@ def _descend(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Adam from every start (n_starts, n_latents, n_latents); the maps and their L1 norms (n_starts,)."""
     maps = starts.clone()
-    optimiser = torch.optim.Adam([maps])
+    optimiser = Adam([{"params": [maps]}])
     for step in range(n_steps):
-        for group in optimiser.param_groups:
-            group["lr"] = rate * 0.5 * (1 + np.cos(np.pi * step / n_steps)) + 1e-4
+        optimiser.param_groups[0]["lr"] = rate * 0.5 * (1 + np.cos(np.pi * step / n_steps)) + 1e-4
         maps.grad = _gradient(target, maps)
         optimiser.step()
     final = _unit_rows(maps)
