@@ -109,6 +109,8 @@ def _plain_numbers(axes: Axes, panel: Panel, x: np.ndarray) -> None:
     """Ticks of logarithmic axes as plain numbers: those along x where something was measured."""
     plain = FuncFormatter(lambda value, _: f"{value:g}")
     if panel.scale[0] == "log":
+        # of a single number matplotlib makes no limits
+        axes.set_xlim(x[0] / 1.2, x[-1] * 1.2)
         axes.xaxis.set_major_locator(FixedLocator(list(_apart(x))))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(plain)
