@@ -47,6 +47,7 @@ def jobs(quick: bool) -> list[Job]:
         Job("magic_speed", alone=True),
         Job("atlas_memory", ("--storages", "csr", "csc-int64", "dense-float32")),
         Job("gpu", alone=True),
+        Job("tbr", alone=True),
         *(Job(f"cells:{name}", ("--atlases", name), takes_data=True) for name in atlases),
         *(Job(f"synthetic:{part}", ("--parts", part)) for part in ("paper", "default", "truths")),
         Job("ablation", ("--atlases", *(atlases if quick else ("zeisel2015",))), takes_data=True),

@@ -8,6 +8,7 @@ from pathlib import Path
 import page_fits
 import page_models
 import page_speed
+import page_tbr
 from bench_tools import ROOT, parser
 from page_tools import Bar, flow, read
 
@@ -41,7 +42,7 @@ def main() -> None:
 
 def written(folder: Path) -> str:
     """The page of the tables in a folder."""
-    makers = [*page_fits.SECTIONS, *page_models.SECTIONS, *page_speed.SECTIONS]
+    makers = [*page_fits.SECTIONS, *page_models.SECTIONS, *page_speed.SECTIONS, *page_tbr.SECTIONS]
     sections = [make(folder) for make in makers]
     bars = [bar for section in sections for bar in section.bars]
     lines = [INTRODUCTION, *machine(folder), *verdicts(bars)]

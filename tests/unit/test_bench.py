@@ -14,10 +14,17 @@ SMALL = {
     "scale": ("scale", {"linear"}),
     "atlas_memory": ("atlas_memory", {"csr"}),
     "accuracy": ("accuracy", {"pca", "nmf"}),
+    "tbr": ("tbr_accuracy", {"two_stage", "joint", "baseline"}),
     "likelihoods": ("likelihoods", {"pca", "vae", "sparse_vae"}),
     "ablation": ("ablation", {"default (counts)", "recipe: paper"}),
 }
-LABELS = {"speed": "fit", "scale": "decoder", "atlas_memory": "storage", "ablation": "variant"}
+LABELS = {
+    "speed": "fit",
+    "scale": "decoder",
+    "atlas_memory": "storage",
+    "ablation": "variant",
+    "tbr": "estimator",
+}
 OPTIONS = {name: ["--atlases", "generated"] for name in ("cells", "ablation")}
 
 
@@ -59,3 +66,18 @@ def test_the_page_says_what_was_measured_and_what_was_not(tmp_path: Path) -> Non
     assert "| .900 against .816 (a) | **no** |" in page
     assert "no CUDA GPU" in page
     assert page.count("Not measured in this run.") >= 5
+
+
+def test_the_page_judges_rows_from_disk_by_memory_and_growth(tmp_path: Path) -> None:
+    row = {"inputs": 20, "environments": 1000, "read_per_million": 0.2, "gram_per_million": 1.0}
+    rows = [
+        {**row, "rows": 10**6, "peak_mb": 600.0},
+        {**row, "rows": 10**7, "peak_mb": 2200.0, "gram_per_million": 1.25},
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "tbr_streaming.tsv", sep="\t", index=False)
+    paths = [{"tree": "comb", "environments": 16383, "latents": 10, "milliseconds": 1.5}]
+    pd.DataFrame(paths).to_csv(tmp_path / "tbr_paths.tsv", sep="\t", index=False)
+    page = importlib.import_module("write_page").written(tmp_path)
+    assert "| TBR from disk: peak MB | at most 2,147 | 2,200 (10,000,000 rows) | **no** |" in page
+    assert "slowest by fastest | at most 1.20 | 1.25 (Gram) | **no** |" in page
+    assert "ms for weights and gradient | at most 5.00 | 1.50 (comb) | yes |" in page
