@@ -97,6 +97,7 @@ TABLES = {"score_fits", "list_genes", "compare_fits", "enrich_factors", *REPORT}
         ({"downstream__min_set_size": 3}, {"enrich_factors", "write_report"}),
         ({"downstream__n_top_genes": 20}, {"enrich_factors", "list_genes", "write_report"}),
         ({"tbr__penalty": 0.02}, {"fit_tbr", "collect_tbr", *REPORT}),
+        ({"tbr__held_out__n_types": 1}, {"fit_tbr", "collect_tbr", *REPORT}),
         (
             {"models__sparse_vae__lambda0": 0.5},
             {"fit_torch_model", "refit_torch_model", "draw_fit", "draw_training", *TABLES},
