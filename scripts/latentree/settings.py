@@ -126,7 +126,7 @@ class TBRSettings(Settings):
     proximal: bool = Field(
         False, description="joint steps by soft thresholding, which makes exact zeros, not by the L1 gradient"
     )
-    max_latents: int = Field(8, ge=2, description="n_latents: auto chooses among 1 to this many")
+    max_latents: int = Field(12, ge=2, description="n_latents: auto chooses among 1 to this many")
     learning_rate: float = Field(1e-2, gt=0, description="Adam's step size at its highest (one cycle)")
     n_steps: int | None = Field(
         None,

@@ -10,12 +10,14 @@ from sklearn.linear_model import Lasso
 
 from latentree.path_sums import PathSums
 from latentree.simulate import balanced_tree, node_weights, sparse_changes
-from latentree.tbr.moments import collect
-from latentree.tbr.phi import Phi, phi_kind
-from latentree.tbr.rotation import _gradient, sparsest_map, whitening
-from latentree.tbr.sparse_changes import TreeProblem, least_squares, sparse_solution
+from latentree.tbr.evidence import SquaredErrors
+from latentree.tbr.moments import Moments, collect
+from latentree.tbr.phi import Phi, phi_kinds
+from latentree.tbr.rotation import _gradient, rotated, sparsest_maps, whitening
+from latentree.tbr.sparse_changes import least_squares, sparse_solution
 from latentree.tbr.steps import TreeWeights, one_cycle
 from latentree.tbr.structure import Branches
+from latentree.tbr.tree_problem import TreeProblem
 from latentree.tree import Tree
 
 
@@ -113,8 +115,11 @@ def test_phi_mixes_its_latents(kind):
 
 
 def test_the_network_follows_the_number_of_cells():
-    assert [phi_kind("auto", n) for n in (10, 4999, 5000)] == ["linear", "linear", "large"]
-    assert phi_kind("small", 10**6) == "small"
+    assert phi_kinds("auto", 4999, validated=True) == ("linear", "small")
+    assert set(phi_kinds("auto", 5000, validated=True)) == {"linear", "small", "large"}
+    assert phi_kinds("auto", 50_000, validated=True) == ("large",)
+    assert [phi_kinds("auto", n, validated=False) for n in (10, 5000)] == [("linear",), ("large",)]
+    assert phi_kinds("small", 10**6, validated=True) == ("small",)
 
 
 @pytest.fixture
@@ -158,7 +163,7 @@ def test_moments_hold_what_least_squares_needs(linear_problem):
 
 def test_free_changes_give_ordinary_least_squares(linear_problem):
     branches, X, y, codes, moments, _, _ = linear_problem
-    found = least_squares(moments, branches, np.ones(3, dtype=bool)).weights[branches.nodes]
+    found = least_squares(SquaredErrors(moments), branches, np.ones(3, dtype=bool)).weights[branches.nodes]
     design = np.column_stack([X, np.ones(len(X))])
     for e in range(len(branches.environments)):
         expected = np.linalg.lstsq(design[codes == e], y[codes == e], rcond=None)[0]
@@ -167,7 +172,7 @@ def test_free_changes_give_ordinary_least_squares(linear_problem):
 
 def test_no_changes_give_one_regression_for_all(linear_problem):
     branches, X, y, _, moments, _, _ = linear_problem
-    solution = least_squares(moments, branches, np.zeros(3, dtype=bool))
+    solution = least_squares(SquaredErrors(moments), branches, np.zeros(3, dtype=bool))
     expected = np.linalg.lstsq(np.column_stack([X, np.ones(len(X))]), y, rcond=None)[0]
     assert solution.weights == pytest.approx(np.tile(expected, (branches.reduced.n_nodes, 1)), abs=1e-5)
     assert not solution.changes(branches).any()
@@ -179,7 +184,7 @@ def test_the_sparse_fit_finds_the_lasso_s_changes(linear_problem, penalty):
     problem = TreeProblem.build(moments, branches)
     rates = np.full((branches.reduced.n_nodes - 1, 3), penalty)
     rates[:, -1] = np.inf
-    start = least_squares(moments, branches, np.array([True, True, False])).weights
+    start = least_squares(SquaredErrors(moments), branches, np.array([True, True, False])).weights
     found = problem.sparse_fit(rates, start)
     # oracle: scikit-learn's lasso on the dense design, the root's columns projected out
     design = np.column_stack([X, np.ones(len(X))]).astype(np.float64)
@@ -199,7 +204,7 @@ def test_the_sparse_fit_finds_the_lasso_s_changes(linear_problem, penalty):
 def test_validation_cells_choose_the_true_changes(linear_problem):
     branches, *_, moments, W, changes = linear_problem
     allowed = np.array([True, True, False])
-    solution = sparse_solution(moments, moments, branches, allowed, 0.1)
+    solution = sparse_solution(SquaredErrors(moments), SquaredErrors(moments), branches, allowed, 0.1)
     assert solution.weights[branches.nodes, :2] == pytest.approx(W, abs=0.03)
     found = solution.changes(branches)[:, :2]
     # around unobserved nodes other changes may be as sparse as the true ones, but none are denser
@@ -216,7 +221,9 @@ def test_too_few_cells_take_their_weights_from_the_neighbours(linear_problem):
         phi.last.weight.copy_(torch.eye(2))
         phi.last.bias.zero_()
     moments = collect(phi, X, y, codes, np.flatnonzero(keep), len(branches.environments))
-    found = least_squares(moments, branches, np.array([True, True, False])).weights[branches.nodes]
+    found = least_squares(SquaredErrors(moments), branches, np.array([True, True, False])).weights[
+        branches.nodes
+    ]
     assert found[1:, :2] == pytest.approx(W[1:], abs=0.05)
     assert np.abs(found[0]).max() < 5
 
@@ -232,7 +239,7 @@ def test_the_sparsest_map_undoes_a_mixture(n_latents, seed):
     # true latents V z of whitened z: rows of V have unit norm, weights mix by its inverse
     V = np.linalg.qr(rng.normal(size=(n_latents, n_latents)))[0] + 0.2 * rng.normal(size=(n_latents,) * 2)
     V /= np.linalg.norm(V, axis=1, keepdims=True)
-    found = sparsest_map(changes @ V, np.ones(150), n_restarts=32, seed=seed)
+    found = sparsest_maps(changes @ V, np.ones(150), n_restarts=32, seed=seed)[0]
     agreement = np.abs(found @ np.linalg.inv(V))
     assert np.allclose(np.sort(agreement, axis=1)[:, :-1], 0, atol=0.02)
     assert sorted(agreement.argmax(axis=1)) == list(range(n_latents))
@@ -242,7 +249,7 @@ def test_many_contrasts_are_searched_by_a_part_and_finished_with_all():
     rng = np.random.default_rng(0)
     changes = sparse_changes(3000, 4, rng, n_changes=1)
     V = np.linalg.qr(rng.normal(size=(4, 4)))[0]
-    agreement = np.abs(sparsest_map(changes @ V, np.ones(3000), n_restarts=8) @ V.T)
+    agreement = np.abs(sparsest_maps(changes @ V, np.ones(3000), n_restarts=8)[0] @ V.T)
     assert np.allclose(np.sort(agreement, axis=1)[:, :-1], 0, atol=0.02)
 
 
@@ -256,10 +263,13 @@ def test_the_search_s_gradient_is_autograd_s():
     assert _gradient(target, maps).numpy() == pytest.approx(leaf.grad.numpy(), rel=1e-9)
 
 
-def test_nothing_to_rotate_gives_the_identity():
-    assert np.array_equal(sparsest_map(np.zeros((5, 3)), np.ones(5), n_restarts=4), np.eye(3))
-    assert np.array_equal(sparsest_map(np.zeros((0, 3)), np.ones(0), n_restarts=4), np.eye(3))
-    assert np.array_equal(sparsest_map(np.ones((5, 1)), np.ones(5), n_restarts=4), np.eye(1))
+def test_nothing_to_rotate_gives_the_identity(linear_problem):
+    branches, *_, moments, W, _ = linear_problem
+    same = np.ones_like(W)
+    found = rotated(same, moments, 0.01, branches, n_restarts=4, seed=0)
+    assert np.array_equal(found, np.eye(2))
+    one = Moments(moments.gram[:, 1:, 1:], moments.cross[:, 1:], moments.square, moments.n_cells)
+    assert np.array_equal(rotated(W[:, :1], one, 0.01, branches, n_restarts=4, seed=0), np.eye(1))
 
 
 def test_whitening_gives_unit_covariance_and_survives_collinear_latents():

@@ -35,6 +35,43 @@ class Moments:
     square: np.ndarray
     n_cells: np.ndarray
 
+    @classmethod
+    def zero(cls, size: int, n_environments: int) -> "Moments":
+        """The moments of no cells; size is n_latents + 1."""
+        shapes = (size, size), (size,), (), ()
+        return cls(*(np.zeros((n_environments, *shape)) for shape in shapes))
+
+    def add(
+        self, z: np.ndarray, y: np.ndarray, codes: np.ndarray, importance: np.ndarray | None = None
+    ) -> None:
+        """Add cells.
+
+        Parameters
+        ----------
+        z
+            (n_cells, n_latents + 1), with the constant.
+        y, codes
+            (n_cells,).
+        importance
+            (n_cells,) weight of each cell in the sums; 1 where it is None. ``n_cells`` counts cells.
+        """
+        n_rows, size = z.shape
+        target = y.astype(np.float64)[:, None]
+        products = (z[:, :, None] * z[:, None, :]).reshape(n_rows, -1)
+        values = np.concatenate([products, z * target, target**2], axis=1)
+        if importance is not None:
+            values *= importance[:, None]
+        # few of many environments have cells here
+        present, which = np.unique(codes, return_inverse=True)
+        member = sparse.csr_matrix(
+            (np.ones(n_rows), (which, np.arange(n_rows))), shape=(len(present), n_rows)
+        )
+        gram, cross, square = np.split(member @ values, [size * size, size * size + size], axis=1)
+        self.gram[present] += gram.reshape(-1, size, size)
+        self.cross[present] += cross
+        self.square[present] += square[:, 0]
+        self.n_cells[present] += member.sum(axis=1).A1 if importance is None else member @ importance
+
     def mse(self, weights: np.ndarray) -> float:
         """Mean squared error over all cells; weights are (n_environments, n_latents + 1)."""
         fitted = np.einsum("ei,eij,ej->", weights, self.gram, weights)
@@ -84,21 +121,14 @@ def collect(
     cells
         int64: rows that count, ascending so that reading is sequential.
     """
-    size = phi.last.out_features + 1
-    # one row per environment: gram flattened, then cross, then square and count
-    sums = np.zeros((n_environments, size * size + size + 2))
+    total = Moments.zero(phi.last.out_features + 1, n_environments)
     chunk = min(_CHUNK, max(1, _CHUNK_BYTES // (4 * X.shape[1])))
     for start in range(0, len(cells), chunk):
         rows = cells[start : start + chunk]
-        z = np.concatenate([phi.latents(X[rows]), np.ones((len(rows), 1))], axis=1)
-        target = y[rows].astype(np.float64)[:, None]
-        products = (z[:, :, None] * z[:, None, :]).reshape(len(rows), -1)
-        values = np.concatenate([products, z * target, target**2, np.ones_like(target)], axis=1)
-        # few of many environments have cells here
-        present, which = np.unique(codes[rows], return_inverse=True)
-        member = sparse.csr_matrix(
-            (np.ones(len(rows)), (which, np.arange(len(rows)))), shape=(len(present), len(rows))
-        )
-        sums[present] += member @ values
-    gram, cross, square, n_cells = np.split(sums, np.cumsum([size * size, size, 1]), axis=1)
-    return Moments(gram.reshape(-1, size, size), cross, square[:, 0], n_cells[:, 0])
+        total.add(with_constant(phi.latents(X[rows])), y[rows], codes[rows])
+    return total
+
+
+def with_constant(z: np.ndarray) -> np.ndarray:
+    """Latents (n_cells, n_latents) with a constant 1 appended, float64."""
+    return np.concatenate([z, np.ones((len(z), 1))], axis=1)

@@ -16,15 +16,21 @@ PhiKind = Literal["linear", "small", "large"]
 _HIDDEN: dict[PhiKind, tuple[int, ...]] = {"linear": (), "small": (32,), "large": (256, 64)}
 # small enough for the hidden layer to stay in the processor's cache
 _CHUNK = 2048
-# below this many training cells the paper's network overfits (docs/tbr.md)
+# below this many training cells the paper's network overfits, from that many on nothing does (docs/tbr.md)
 FEW_CELLS = 5000
+MANY_CELLS = 50_000
 
 
-def phi_kind(kind: Literal["auto", "linear", "small", "large"], n_cells: int) -> PhiKind:
-    """The network that ``auto`` means for so many training cells."""
-    if kind != "auto":
-        return kind
-    return "linear" if n_cells < FEW_CELLS else "large"
+def phi_kinds(
+    asked: Literal["auto", "linear", "small", "large"], n_cells: int, validated: bool
+) -> tuple[PhiKind, ...]:
+    """The networks that ``auto`` chooses among; the first one without validation cells to choose by."""
+    if asked != "auto":
+        return (asked,)
+    if n_cells >= MANY_CELLS:
+        return ("large",)
+    kinds: tuple[PhiKind, ...] = ("linear", "small") if n_cells < FEW_CELLS else ("large", "small", "linear")
+    return kinds if validated else kinds[:1]
 
 
 class Phi(nn.Module):

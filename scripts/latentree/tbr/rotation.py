@@ -4,6 +4,9 @@ import numpy as np
 import torch
 
 from latentree.adam import Adam
+from latentree.tbr.directions import Contrasts, improved
+from latentree.tbr.moments import Moments
+from latentree.tbr.structure import Branches
 
 # smooths |x| near 0, in units of the typical contrast, so that Adam does not chatter
 _SMOOTHING = 0.02
@@ -25,10 +28,61 @@ def whitening(covariance: np.ndarray) -> np.ndarray:
     return (vectors / np.sqrt(np.maximum(values, floor))).T
 
 
-def sparsest_map(
+def rotated(
+    weights: np.ndarray,
+    moments: Moments,
+    error: float,
+    branches: Branches,
+    *,
+    n_restarts: int,
+    seed: int,
+) -> np.ndarray:
+    """Map of white latents, rows of unit norm, under which weights change sparsely along the tree.
+
+    The maps of least L1 norm (:func:`sparsest_maps`), whose directions are then exchanged by likelihood
+    (:func:`latentree.tbr.directions.improved`).
+
+    Parameters
+    ----------
+    weights
+        (n_environments, n_latents) weights of the white latents.
+    moments
+        Of the white latents in every environment, which tell how well its weights are known.
+    error
+        Mean squared error of the weights.
+    n_restarts
+        Random starting rotations.
+
+    Returns
+    -------
+    float64 (n_latents, n_latents).
+    """
+    pairs, steps = branches.contrasts()
+    values = weights[pairs[:, 1]] - weights[pairs[:, 0]]
+    if weights.shape[1] == 1 or not np.any(values):
+        return np.eye(weights.shape[1])
+    maps = sparsest_maps(values, 1.0 / steps**2, n_restarts=n_restarts, seed=seed)
+    covariance = _sampling_covariance(moments, error, float(values.var()))
+    contrasts = Contrasts(values, covariance[pairs[:, 1]] + covariance[pairs[:, 0]], steps)
+    return improved(contrasts, maps, seed)
+
+
+def _sampling_covariance(moments: Moments, error: float, prior: float) -> np.ndarray:
+    """Sampling covariance of each environment's weights, (n_environments, n_latents, n_latents).
+
+    The prior variance bounds it where an environment has fewer cells than latents.
+    """
+    gram = moments.gram[:, :-1, :-1]
+    n_latents = gram.shape[1]
+    least = max(error, 1e-6 * prior)
+    covariance: np.ndarray = np.linalg.inv(gram / least + np.eye(n_latents) / max(prior, 1e-12))
+    return covariance
+
+
+def sparsest_maps(
     contrasts: np.ndarray, importance: np.ndarray, *, n_restarts: int, n_steps: int = 400, seed: int = 0
 ) -> np.ndarray:
-    """Map V of whitened latents, rows of unit norm, that makes the changes of their weights sparsest.
+    """Maps V of whitened latents, rows of unit norm, that make the changes of their weights sparse.
 
     Latents ``V z`` have weights ``w V^-1``; the weighted L1 norm of ``contrasts V^-1`` is minimised
     from many random rotations at once. Rows of unit norm keep the latents at unit variance, and the
@@ -47,11 +101,9 @@ def sparsest_map(
 
     Returns
     -------
-    float64 (n_latents, n_latents).
+    float64 (n_maps, n_latents, n_latents), the smallest L1 norm first.
     """
     n_latents = contrasts.shape[1]
-    if n_latents == 1 or len(contrasts) == 0 or not np.any(contrasts):
-        return np.eye(n_latents)
     scaled = contrasts * (importance / importance.sum())[:, None]
     scaled = scaled / np.abs(scaled).mean()
     rng = np.random.default_rng(seed)
@@ -65,8 +117,8 @@ def sparsest_map(
         maps, costs = _descend(target, maps[costs.argsort()[:_N_BEST]], n_steps // 4, 0.01)
     else:
         maps, costs = _descend(target, torch.from_numpy(starts), n_steps, 0.05)
-    best: np.ndarray = maps[int(costs.argmin())].numpy()
-    return best
+    ordered: np.ndarray = maps[costs.argsort(stable=True)].numpy()
+    return ordered
 
 
 def _descend(

@@ -1,27 +1,26 @@
 """Weights of all environments for given latents: sparse changes along the tree, then a refit.
 
-Given the latents, the objective of TBR is convex in the weights (a lasso fused along the tree) and
-needs the second moments only. It is solved by ADMM, which gives exact zeros; the changes that are
-not zero are then refitted without the penalty.
+Given the latents, the objective of TBR is convex in the weights (a lasso fused along the tree). It is
+solved by ADMM on second moments, which gives exact zeros; the changes that are not zero are then
+refitted without the penalty. With the logistic link the moments are those of the working response at
+the weights without penalty, and refits are Newton steps.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
-from scipy.sparse.linalg import SuperLU, splu
 
-from latentree.tbr.moments import Moments
+from latentree.tbr.evidence import Evidence
 from latentree.tbr.structure import Branches
+from latentree.tbr.tree_problem import TreeProblem
 
-_ITERATIONS = 400
-_TOLERANCE = 1e-4
-_OVER_RELAXATION = 1.6
 # penalties tried where there are validation cells, in units of the one asked for; the first allows no change
 _PENALTY_PATH = (np.inf, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
 # a sparser solution is taken where its validation error is at most one standard error larger, the relative
 # standard error of a mean of squared normal residuals; never less than this, because phi is not exact
 _TOLERATED = 0.01
+_MOST_NEWTON_STEPS = 20
+_NEWTON_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -41,193 +40,82 @@ class Solution:
 
 
 def sparse_solution(
-    moments: Moments, validation: Moments | None, branches: Branches, allowed: np.ndarray, penalty: float
+    evidence: Evidence, validation: Evidence | None, branches: Branches, allowed: np.ndarray, penalty: float
 ) -> Solution:
     """Weights whose changes along the tree are sparse, for latents that stay as they are.
 
     Parameters
     ----------
-    moments, validation
-        Second moments of training and validation cells. With validation cells several penalties are
-        tried and the sparsest changes are taken among those that predict these cells about best.
+    evidence, validation
+        Of training and validation cells. With validation cells several penalties are tried and the
+        sparsest changes are taken among those that predict these cells about best.
     allowed
         bool (n_latents + 1,): what may change along the tree, intercept last. The intercept's
         changes are not penalised.
     penalty
         Weight of the L1 norm of the changes (see :class:`latentree.settings.TBRSettings`).
     """
-    start = least_squares(moments, branches, allowed)
+    start = least_squares(evidence, branches, allowed)
     n_branches = branches.reduced.n_nodes - 1
     if penalty == 0 or n_branches == 0 or not allowed[:-1].any():
         return start
-    problem = TreeProblem.build(moments, branches)
-    ridge = _ridge(moments, start.weights[branches.nodes])
+    problem = TreeProblem.build(evidence.quadratic(start.weights[branches.nodes]), branches)
+    ridge = _ridge(evidence, start.weights[branches.nodes])
     path = [penalty * factor for factor in (_PENALTY_PATH if validation is not None else (1.0,))]
     found = []
     for value in path:
         rates = np.where(allowed, value, np.inf)
         rates[-1] = 0.0 if allowed[-1] else np.inf
         changed = problem.sparse_fit(np.tile(rates, (n_branches, 1)), start.weights)
-        found.append(Solution(problem.refit(changed, ridge), value))
+        weights = problem.refit(changed, ridge)
+        if not evidence.linear:
+            weights = _minimised(evidence, branches, changed, ridge, start.weights)
+        found.append(Solution(weights, value))
     if validation is None:
         return found[0]
-    errors = np.array([validation.mse(solution.weights[branches.nodes]) for solution in found])
-    tolerated = max(_TOLERATED, float(np.sqrt(2 / validation.n_cells.sum())))
+    errors = np.array([validation.error(solution.weights[branches.nodes]) for solution in found])
+    tolerated = max(_TOLERATED, float(np.sqrt(2 / validation.n_cells)))
     return found[int(np.flatnonzero(errors <= (1 + tolerated) * errors.min())[0])]
 
 
-def least_squares(moments: Moments, branches: Branches, allowed: np.ndarray) -> Solution:
-    """Weights without a penalty; arguments and result as in :func:`sparse_solution`."""
-    problem = TreeProblem.build(moments, branches)
-    changes = np.tile(allowed, (branches.reduced.n_nodes - 1, 1))
-    rough = problem.refit(changes, 1e-3)
-    return Solution(problem.refit(changes, _ridge(moments, rough[branches.nodes])), 0.0)
+def least_squares(evidence: Evidence, branches: Branches, allowed: np.ndarray) -> Solution:
+    """Weights of least deviance without a penalty; arguments and result as in :func:`sparse_solution`."""
+    n_nodes = branches.reduced.n_nodes
+    changes = np.tile(allowed, (n_nodes - 1, 1))
+    weights = np.zeros((n_nodes, evidence.size))
+    if evidence.linear:
+        weights = _minimised(evidence, branches, changes, 1e-3, weights)
+    ridge = _ridge(evidence, weights[branches.nodes])
+    return Solution(_minimised(evidence, branches, changes, ridge, weights), 0.0)
 
 
-def _ridge(moments: Moments, weights: np.ndarray) -> float:
-    """Ridge of the squared changes that a prior N(0, 1) on them amounts to, at the present error."""
-    return 2 * moments.mse(weights) * len(weights) / float(moments.n_cells.sum())
+def _minimised(
+    evidence: Evidence, branches: Branches, changes: np.ndarray, ridge: float, start: np.ndarray
+) -> np.ndarray:
+    """Weights (n_nodes, size) of least deviance and ridge where only these changes may differ from zero."""
+
+    def solved(weights: np.ndarray) -> np.ndarray:
+        problem = TreeProblem.build(evidence.quadratic(weights[branches.nodes]), branches)
+        # where 0 and 1 are separated without error only this keeps the root's weights finite
+        return problem.refit(changes, ridge, root_ridge=0.0 if evidence.linear else ridge)
+
+    if evidence.linear:
+        return solved(start)
+    # Newton from no effect at all: its steps are bounded there, and the deviance is convex
+    weights, error = np.zeros_like(start), np.inf
+    for _ in range(_MOST_NEWTON_STEPS):
+        proposed = solved(weights)
+        found = evidence.error(proposed[branches.nodes])
+        if found > error * (1 + _NEWTON_TOLERANCE):
+            proposed = (weights + proposed) / 2
+            found = evidence.error(proposed[branches.nodes])
+        moved = np.abs(proposed - weights).max(initial=0)
+        weights, error = proposed, found
+        if moved < _NEWTON_TOLERANCE:
+            break
+    return weights
 
 
-@dataclass(frozen=True)
-class TreeProblem:
-    """Least squares for the weights of all nodes of the tree at once.
-
-    With H block diagonal (twice the mean Gram matrix of an environment, times the number of
-    environments) and b alike, the mean squared error is ``(w' H w / 2 - b' w) / n_environments``
-    up to a constant; w holds the weights of every node, intercept last.
-
-    Parameters
-    ----------
-    hessian
-        CSC (n_nodes * size, n_nodes * size), ``size`` = n_latents + 1.
-    linear
-        (n_nodes * size,).
-    differences
-        CSR (n_branches * size, n_nodes * size): child minus parent.
-    size
-        n_latents + 1.
-    """
-
-    hessian: sparse.csc_matrix
-    linear: np.ndarray
-    differences: sparse.csr_matrix
-    size: int
-    parents: np.ndarray
-
-    @classmethod
-    def build(cls, moments: Moments, branches: Branches) -> "TreeProblem":
-        """The problem of the identified branches."""
-        size = moments.cross.shape[1]
-        n_nodes = branches.reduced.n_nodes
-        unit = 2 * len(branches.nodes) / moments.n_cells.sum()
-        # block structure: environment e sits at rows nodes[e] * size, ...
-        rows = branches.nodes[:, None] * size + np.arange(size)
-        hessian = sparse.csc_matrix(
-            (
-                unit * moments.gram.ravel(),
-                (np.repeat(rows, size, axis=1).ravel(), np.tile(rows, (1, size)).ravel()),
-            ),
-            shape=(n_nodes * size, n_nodes * size),
-        )
-        linear = np.zeros(n_nodes * size)
-        linear[rows] = unit * moments.cross
-        parents = branches.reduced.parents
-        arcs = np.arange(n_nodes - 1)
-        ones = np.ones(n_nodes - 1)
-        incidence = sparse.csr_matrix(
-            (
-                np.concatenate([ones, -ones]),
-                (np.concatenate([arcs, arcs]), np.concatenate([arcs + 1, parents[1:]])),
-            ),
-            shape=(n_nodes - 1, n_nodes),
-        )
-        return cls(hessian, linear, sparse.kron(incidence, sparse.eye(size), format="csr"), size, parents)
-
-    def sparse_fit(self, penalty: np.ndarray, start: np.ndarray) -> np.ndarray:
-        """Minimise the mean squared error plus the penalised L1 norm of the changes.
-
-        Parameters
-        ----------
-        penalty
-            (n_branches, size): infinite where no change is allowed.
-        start
-            (n_nodes, size): weights to start from.
-
-        Returns
-        -------
-        bool (n_branches, size): which changes are not zero.
-        """
-        free = np.isfinite(penalty)
-        if not free.any():
-            return free
-        expand = self._expansion(free)
-        differences = (self.differences[free.ravel()] @ expand).tocsr()
-        linear = expand.T @ self.linear
-        # measured: with this weight of the squared gap some 50 iterations do, with 1 ten times as many
-        step = float(np.clip(10 * penalty[free].max(), 3, 10))
-        threshold = penalty[free] / step
-        factor = _factor(expand.T @ self.hessian @ expand + step * (differences.T @ differences))
-        changes = (self.differences @ start.ravel())[free.ravel()]
-        dual = np.zeros_like(changes)
-        for _ in range(_ITERATIONS):
-            raw = differences @ factor.solve(linear + step * (differences.T @ (changes - dual)))
-            relaxed = _OVER_RELAXATION * raw + (1 - _OVER_RELAXATION) * changes
-            before = changes
-            moved = relaxed + dual
-            changes = np.sign(moved) * np.maximum(np.abs(moved) - threshold, 0.0)
-            dual = moved - changes
-            gap = max(np.abs(raw - changes).max(initial=0), np.abs(changes - before).max(initial=0))
-            if gap < _TOLERANCE:
-                break
-        found = np.zeros(penalty.shape, dtype=bool)
-        found[free] = changes != 0
-        return found
-
-    def refit(self, allowed: np.ndarray, ridge: float) -> np.ndarray:
-        """Least squares for all weights where only the allowed changes may differ from zero.
-
-        Parameters
-        ----------
-        allowed
-            bool (n_branches, size).
-        ridge
-            Small weight of the squared changes, which decides where the cells do not: in
-            environments with fewer cells than latents and at unobserved nodes.
-
-        Returns
-        -------
-        float64 (n_nodes, size); equal to the last bit across a branch without change.
-        """
-        expand = self._expansion(allowed)
-        curvature = self.hessian + ridge * (self.differences.T @ self.differences)
-        # the last term keeps collinear latents solvable and moves nothing else
-        tiny = 1e-9 * self.hessian.diagonal().max() * sparse.eye(expand.shape[1])
-        solution = _factor(expand.T @ curvature @ expand + tiny).solve(expand.T @ self.linear)
-        return (expand @ solution).reshape(-1, self.size)
-
-    def _expansion(self, allowed: np.ndarray) -> sparse.csr_matrix:
-        """CSR (n_nodes * size, n_unknowns): nodes joined by branches without change share one unknown.
-
-        The unknowns are sorted by their highest nodes, children before parents, which is an order in
-        which a tree's equations can be solved without new entries.
-        """
-        n_nodes = len(self.parents)
-        own = np.concatenate([np.ones((1, self.size), dtype=bool), allowed])
-        # the highest node that each one's weight reaches up to, found by ever longer jumps
-        top = np.where(own, np.arange(n_nodes)[:, None], self.parents[:, None])
-        columns = np.arange(self.size)
-        while not np.array_equal(top, further := top[top, columns]):
-            top = further
-        n_unknowns = int(own.sum())
-        number = n_unknowns - np.cumsum(own.ravel()).reshape(own.shape)
-        group = number[top, columns].ravel()
-        return sparse.csr_matrix(
-            (np.ones(group.size), (np.arange(group.size), group)), shape=(group.size, n_unknowns)
-        )
-
-
-def _factor(matrix: sparse.spmatrix) -> SuperLU:
-    """Factors of a symmetric positive definite matrix whose order is good as it is."""
-    options = {"SymmetricMode": True}
-    return splu(matrix.tocsc(), permc_spec="NATURAL", diag_pivot_thresh=0.0, options=options)
+def _ridge(evidence: Evidence, weights: np.ndarray) -> float:
+    """Ridge of the squared changes that a normal prior on them amounts to."""
+    return 2 * evidence.prior_ratio(weights) * len(weights) / evidence.n_cells

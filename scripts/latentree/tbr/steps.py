@@ -9,8 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from latentree.adam import Adam
+from latentree.muon import Muon
 from latentree.path_sums import PathSums
 from latentree.tbr.batching import StepData, batches
+from latentree.tbr.link import Link, deviances
 from latentree.tbr.phi import Phi
 from latentree.training import NonFiniteLossError
 
@@ -44,22 +47,45 @@ class TreeWeights(nn.Module):
         (n_branches, n_latents) initial changes.
     penalty
         Weight of the L1 norm of the changes per environment.
+    proximal
+        Whether the L1 norm acts by soft thresholding after each step, not by its gradient.
     """
 
-    def __init__(self, paths: PathSums, root: np.ndarray, changes: np.ndarray, penalty: float) -> None:
+    def __init__(
+        self,
+        paths: PathSums,
+        root: np.ndarray,
+        changes: np.ndarray,
+        penalty: float,
+        *,
+        proximal: bool = False,
+    ) -> None:
         super().__init__()
         self.root = nn.Parameter(torch.from_numpy(root.astype(np.float32)))
         self.changes = nn.Parameter(torch.from_numpy(changes.astype(np.float32)))
         self.paths = paths
         self.penalty = penalty / paths.n_environments
+        self.proximal = proximal
 
     def forward(self) -> Tensor:
         """(n_environments, n_latents)."""
         return self.root + _AncestorSum.apply(self.changes, self.paths)
 
     def penalised(self) -> Tensor:
-        """The L1 term of the loss."""
+        """The L1 term of the loss; nothing where soft thresholding stands for it."""
+        if self.proximal:
+            return self.changes.new_zeros(())
         return self.penalty * self.changes.abs().sum()
+
+    @torch.no_grad()
+    def after_step(self, optimiser: Adam, rate: float) -> None:
+        """Soft thresholding in Adam's metric: what its step would take from each change."""
+        if not self.proximal:
+            return
+        state, (_, decay) = optimiser.state[self.changes], optimiser.param_groups[0]["betas"]
+        second = state["exp_avg_sq"] / (1 - decay ** float(state["step"]))
+        threshold = rate * self.penalty / (second.sqrt() + 1e-8)
+        self.changes.copy_(self.changes.sign() * (self.changes.abs() - threshold).clamp_min(0))
 
 
 class FreeWeights(nn.Module):
@@ -83,10 +109,16 @@ class FreeWeights(nn.Module):
         """No penalty."""
         return self.weights.new_zeros(())
 
+    def after_step(self, optimiser: Adam, rate: float) -> None:
+        """Nothing to do."""
+
 
 @dataclass(frozen=True)
 class Steps:
-    """A run of Adam steps with a one-cycle learning rate.
+    """A run of gradient steps with a one-cycle learning rate.
+
+    Muon moves the matrices inside phi, Adam everything else: at equal time the latents are clearly better
+    than by Adam alone (docs/tbr.md).
 
     Parameters
     ----------
@@ -94,6 +126,8 @@ class Steps:
         As in the settings; weight decay acts on phi's matrices only, decoupled from the gradient.
     stage
         Name of this run in the history.
+    link
+        Of the phenotype.
     """
 
     n_steps: int
@@ -101,6 +135,7 @@ class Steps:
     learning_rate: float
     weight_decay: float
     stage: str
+    link: Link
 
     def run(
         self,
@@ -126,36 +161,30 @@ class Steps:
         NonFiniteLossError
             A part of the loss is no longer finite; the message names it.
         """
-        optimiser = self._optimiser(phi, weights, intercept)
+        adam, muon = _optimisers(phi, weights, intercept)
+        matrices = [parameter for parameter in phi.parameters() if parameter.ndim == 2]
         started = time.process_time(), time.perf_counter()
         history = []
         sums = np.zeros(2)
         counted = 0
         for step, (x, y, codes) in enumerate(batches(cells, self.batch_size, self.n_steps, generator)):
             rate = self.learning_rate * one_cycle(step / self.n_steps)
-            for group in optimiser.param_groups:
+            for group in (*adam.param_groups, *muon.param_groups):
                 group["lr"] = rate * group["factor"]
-            error, penalty = _loss(phi, weights, intercept, x, y, codes)
-            optimiser.zero_grad(set_to_none=True)
+            error, penalty = _loss(phi, weights, intercept, x, y, codes, self.link)
+            adam.zero_grad()
+            muon.zero_grad()
             (error + penalty).backward()
-            optimiser.step()
+            _decay(matrices, rate * self.weight_decay)
+            adam.step()
+            muon.step()
+            weights.after_step(adam, rate * _WEIGHT_RATE)
             sums += error.item(), penalty.item()
             counted += 1
             if counted == _CHECK_EVERY or step == self.n_steps - 1:
                 history.append(self._row(step + 1, sums / counted, rate, started))
                 sums[:], counted = 0, 0
         return history
-
-    def _optimiser(self, phi: Phi, weights: nn.Module, intercept: nn.Parameter) -> torch.optim.Optimizer:
-        matrices = [p for p in phi.parameters() if p.ndim == 2]
-        offsets = [p for p in phi.parameters() if p.ndim == 1]
-        heads = [*weights.parameters(), *([intercept] if intercept.requires_grad else [])]
-        groups = [
-            {"params": matrices, "factor": 1.0, "weight_decay": self.weight_decay},
-            {"params": offsets, "factor": 1.0, "weight_decay": 0.0},
-            {"params": heads, "factor": _WEIGHT_RATE, "weight_decay": 0.0},
-        ]
-        return torch.optim.AdamW(groups, lr=self.learning_rate, fused=True)
 
     def _row(self, step: int, parts: np.ndarray, rate: float, started: tuple[float, float]) -> dict[str, Any]:
         for name, value in zip(("phenotype", "changes"), parts, strict=True):
@@ -176,16 +205,34 @@ class Steps:
         }
 
 
+def _optimisers(phi: Phi, weights: nn.Module, intercept: nn.Parameter) -> tuple[Adam, Muon]:
+    """Muon for the matrices of phi's hidden layers, Adam for the rest."""
+    inside = [p for p in phi.hidden.parameters() if p.ndim == 2]
+    known = {id(p) for p in inside}
+    rest = [p for p in phi.parameters() if id(p) not in known]
+    heads = [*weights.parameters(), *([intercept] if intercept.requires_grad else [])]
+    adam = Adam([{"params": rest, "factor": 1.0}, {"params": heads, "factor": _WEIGHT_RATE}])
+    return adam, Muon([{"params": inside, "factor": 1.0}])
+
+
+@torch.no_grad()
+def _decay(matrices: list[nn.Parameter], amount: float) -> None:
+    """Shrink phi's matrices by this share."""
+    if amount > 0:
+        for matrix in matrices:
+            matrix.mul_(1 - amount)
+
+
 def _loss(
-    phi: Phi, weights: nn.Module, intercept: Tensor, x: Tensor, y: Tensor, codes: Tensor
+    phi: Phi, weights: nn.Module, intercept: Tensor, x: Tensor, y: Tensor, codes: Tensor, link: Link
 ) -> tuple[Tensor, Tensor]:
-    """Mean squared error and penalty of one batch."""
+    """Mean deviance (squared error for the identity link) and penalty of one batch."""
     z = phi(x)
     z = z / z.std(dim=0, correction=0).clamp_min(1e-6)
     table = weights()
     effects = table[codes] if len(table) > 1 else table
     offset = intercept[codes] if len(intercept) > 1 else intercept
-    error = (y - (z * effects).sum(dim=1) - offset).square().mean()
+    error = deviances((z * effects).sum(dim=1) + offset, y, link).mean()
     return error, weights.penalised()  # type: ignore[operator]
 
 

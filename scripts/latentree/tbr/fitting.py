@@ -1,0 +1,307 @@
+"""One fit on its way: choice of the network, gradient steps, rotation, sparse weights, result."""
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from latentree.seeds import derive_seed
+from latentree.settings import TBRSettings
+from latentree.tbr.batching import StepData
+from latentree.tbr.cells import Cells
+from latentree.tbr.disk_inputs import moments_of_inputs
+from latentree.tbr.evidence import Evidence, SquaredErrors, evidence_of
+from latentree.tbr.identifiability import identifiability
+from latentree.tbr.link import link_of
+from latentree.tbr.moments import Moments, collect
+from latentree.tbr.phi import FEW_CELLS, Phi, PhiKind, phi_kinds
+from latentree.tbr.result import Estimator, TBRFit, environment_codes, named_changes
+from latentree.tbr.rotation import rotated, whitening
+from latentree.tbr.sparse_changes import Solution, least_squares, sparse_solution
+from latentree.tbr.steps import FreeWeights, Steps, TreeWeights
+from latentree.tbr.structure import Branches
+from latentree.tree import Tree
+
+Number = TypeVar("Number", int, float)
+
+# of the learning rate: the rotated latents are a good start that must not be shaken off
+_FINETUNE_RATE = 0.6
+# what null means in the settings, below FEW_CELLS training cells and from there on
+_PENALTY = (0.03, 0.1)
+_WEIGHT_DECAY = (0.1, 0.0)
+_N_STEPS = (800, 2500)
+_N_FINETUNE_STEPS = (400, 1500)
+
+
+@dataclass
+class State:
+    """What gradient steps change; the moments are of the training cells, for the latents as they are now."""
+
+    kind: PhiKind
+    penalty: float
+    phi: Phi
+    weights: TreeWeights | FreeWeights
+    intercept: nn.Parameter
+    moments: Moments
+    history: list[dict[str, Any]]
+    validation_error: float = np.nan
+
+
+class Fit:
+    """One fit: data and settings that its stages share, and the state that they change."""
+
+    state: State
+
+    def __init__(
+        self, cells: Cells, tree: Tree, n_latents: int, estimator: Estimator, seed: int, settings: TBRSettings
+    ) -> None:
+        self.estimator, self.seed, self.settings, self.tree = estimator, seed, settings, tree
+        self.n_latents = n_latents
+        observed = set(pd.Categorical(cells.environments[cells.train]).remove_unused_categories().categories)
+        self.branches = Branches.identified(tree, observed)
+        self.n_environments = len(self.branches.environments)
+        self.link = link_of(settings.link, cells.y)
+        self.unit = float(cells.y[cells.train].std()) if self.link == "identity" else 1.0
+        codes = environment_codes(cells.environments, tree, self.branches.environments)
+        y = (cells.y / self.unit).astype(np.float32)
+        self.data = StepData(cells.X, y, codes, cells.train, cells.validation)
+        self.inputs = moments_of_inputs(cells.X, cells.train)
+        self.n_intercepts = self.n_environments if settings.intercept == "environment" else 1
+        self.intercept_start = float(y[cells.train].mean()) if settings.intercept != "none" else 0.0
+        if self.link == "logistic" and settings.intercept != "none":
+            self.intercept_start = float(np.log(self.intercept_start / (1 - self.intercept_start)))
+        self.candidates: list[dict[str, Any]] = []
+        self.unmixing = np.eye(n_latents)
+
+    def run(self) -> TBRFit:
+        """Fit by the estimator."""
+        changing = np.full(self.n_latents, self.estimator != "baseline")
+        if self.estimator == "two_stage":
+            self.train_first("free")
+            self._rotate_and_finetune(changing)
+        else:
+            self.train_first(self.estimator)
+        return self._result(self._final_solution(changing))
+
+    def train_first(self, stage: str) -> None:
+        """The first steps, with the network (and joint's penalty) that predicts the validation cells best."""
+        kinds = phi_kinds(self.settings.phi, len(self.data.train), bool(len(self.data.validation)))
+        asked = self.settings.penalty
+        default = self._by_size(None, _PENALTY)
+        listed = list(asked) if isinstance(asked, list) else [default if asked is None else asked]
+        if stage != "joint" or not len(self.data.validation):
+            listed = listed[:1]
+        tried = [self._trained(stage, kind, listed[0]) for kind in kinds]
+        best = min(tried, key=lambda state: state.validation_error) if len(tried) > 1 else tried[0]
+        tried += [self._trained(stage, best.kind, penalty) for penalty in listed[1:]]
+        if len(tried) > 1:
+            best = min(tried, key=lambda state: state.validation_error)
+        self.state = best
+        self.candidates = [
+            {
+                "phi": state.kind,
+                "penalty": state.penalty,
+                "validation_error": state.validation_error,
+                "chosen": state is best,
+            }
+            for state in tried
+        ]
+
+    def _trained(self, stage: str, kind: PhiKind, penalty: float) -> State:
+        # every draw of this candidate comes from here
+        seed = derive_seed(self.seed, "tbr", self.estimator, self.n_latents)
+        generator = torch.Generator().manual_seed(seed)
+        phi = Phi(kind, *self.inputs, self.n_latents, generator)
+        intercept = nn.Parameter(
+            torch.full((self.n_intercepts,), self.intercept_start),
+            requires_grad=self.settings.intercept != "none",
+        )
+        n_rows = {"baseline": 1, "joint": 0}.get(stage, self.n_environments)
+        # of size 1 together, because latents and phenotype have unit variance
+        drawn = torch.randn((max(1, n_rows), self.n_latents), generator=generator) / np.sqrt(self.n_latents)
+        weights: TreeWeights | FreeWeights = FreeWeights(drawn.numpy())
+        if stage == "joint":
+            changes = np.zeros((self.branches.reduced.n_nodes - 1, self.n_latents))
+            weights = self._tree_weights(drawn.numpy()[0], changes, penalty)
+        moments = Moments.zero(self.n_latents + 1, self.n_environments)
+        state = State(kind, penalty, phi, weights, intercept, moments, [])
+        self._steps(state, stage, generator)
+        if len(self.data.validation):
+            state.validation_error = self._evidence(state, self.data.validation).error(_table(state))
+        return state
+
+    def _rotate_and_finetune(self, changing: np.ndarray) -> None:
+        state = self.state
+        start = np.linalg.inv(self._rotate())
+        if self._by_size(self.settings.n_finetune_steps, _N_FINETUNE_STEPS):
+            evidence = self._evidence(state, self.data.train)
+            solution = sparse_solution(
+                evidence, None, self.branches, self._allowed(changing), self.state.penalty
+            )
+            offset = solution.weights[self.branches.nodes, -1]
+            with torch.no_grad():
+                state.intercept.copy_(torch.from_numpy(offset[: self.n_intercepts]))
+            changes = solution.changes(self.branches)[:, :-1]
+            state.weights = self._tree_weights(solution.weights[0, :-1], changes, state.penalty)
+            seed = derive_seed(self.seed, "tbr", "finetune", self.n_latents)
+            self._steps(state, "finetune", torch.Generator().manual_seed(seed))
+        self.unmixing = start
+
+    def _rotate(self) -> np.ndarray:
+        """Mix the latents so that their weights change sparsely between neighbouring environments."""
+        allowed = self._allowed(np.ones(self.n_latents, dtype=bool))
+        evidence = self.evidence(self.data.train)
+        solution = least_squares(evidence, self.branches, allowed)
+        white = whitening(self.state.moments.covariance())
+        table = solution.weights[self.branches.nodes]
+        moments = evidence.quadratic(table).mixed(white)
+        found = rotated(
+            table[:, :-1] @ np.linalg.inv(white),
+            moments,
+            moments.mse(np.column_stack([table[:, :-1] @ np.linalg.inv(white), table[:, -1]])),
+            self.branches,
+            n_restarts=self.settings.n_restarts,
+            seed=derive_seed(self.seed, "tbr", "rotation"),
+        )
+        self._mix(self.state, found @ white)
+        return found @ white
+
+    def _steps(self, state: State, stage: str, generator: torch.Generator) -> None:
+        """Gradient steps; afterwards the latents have unit variance over the training cells."""
+        asked = self.settings
+        first = self._by_size(asked.n_steps, _N_STEPS)
+        second = self._by_size(asked.n_finetune_steps, _N_FINETUNE_STEPS)
+        finetune = stage == "finetune"
+        steps = Steps(
+            # joint is given as many steps as both stages together
+            n_steps={"finetune": second, "joint": first + second}.get(stage, first),
+            batch_size=asked.batch_size,
+            learning_rate=asked.learning_rate * (_FINETUNE_RATE if finetune else 1.0),
+            weight_decay=self._by_size(asked.weight_decay, _WEIGHT_DECAY),
+            stage=stage,
+            link=self.link,
+        )
+        rows = steps.run(state.phi, state.weights, state.intercept, self.data, generator)
+        state.history += [{"phi": state.kind, "penalty": state.penalty, **row} for row in rows]
+        data = self.data
+        state.moments = collect(state.phi, data.X, data.y, data.codes, data.train, self.n_environments)
+        spread = np.sqrt(np.maximum(np.diag(state.moments.covariance()), 1e-12))
+        # with an intercept everywhere the latents' means are not identified; 0 is the choice that makes
+        # an intercept the phenotype of the environment at average latents
+        centre = None
+        if self.settings.intercept == "environment":
+            centre = state.moments.mean()
+            with torch.no_grad():
+                state.intercept.add_(state.weights() @ torch.from_numpy(centre / spread).float())
+        self._mix(state, np.diag(1 / spread), centre)
+
+    def _mix(self, state: State, matrix: np.ndarray, centre: np.ndarray | None = None) -> None:
+        """Replace the latents z by ``matrix @ (z - centre)``."""
+        state.phi.mix(matrix, centre)
+        state.moments = state.moments.mixed(matrix, centre)
+
+    def _evidence(self, state: State, rows: np.ndarray) -> Evidence:
+        """What the cells say about the weights for the latents as they are now."""
+        data, intercept = self.data, self.settings.intercept != "none"
+        if self.link == "logistic":
+            z = state.phi.latents(data.X[rows])
+            return evidence_of(
+                z, data.y[rows], data.codes[rows], self.n_environments, binary=True, intercept=intercept
+            )
+        moments = state.moments
+        if rows is not data.train:
+            moments = collect(state.phi, data.X, data.y, data.codes, rows, self.n_environments)
+        return SquaredErrors(moments if intercept else moments.without_intercept())
+
+    def evidence(self, rows: np.ndarray) -> Evidence:
+        """What these cells say about the weights for the latents as they are now."""
+        return self._evidence(self.state, rows)
+
+    def _is_small(self) -> bool:
+        return len(self.data.train) < FEW_CELLS
+
+    def _by_size(self, asked: Number | None, defaults: tuple[Number, Number]) -> Number:
+        """What was asked for, or the default for so many training cells."""
+        if asked is not None:
+            return asked
+        return defaults[0] if self._is_small() else defaults[1]
+
+    def _tree_weights(self, root: np.ndarray, changes: np.ndarray, penalty: float) -> TreeWeights:
+        return TreeWeights(self.branches.paths, root, changes, penalty, proximal=self.settings.proximal)
+
+    def _allowed(self, changing: np.ndarray) -> np.ndarray:
+        """Which latents, and whether the intercept, may change along the tree."""
+        return np.append(changing, self.settings.intercept == "environment")
+
+    def _final_solution(self, changing: np.ndarray) -> Solution:
+        """The best sparse weights for the latents as they are now, chosen by the validation cells."""
+        rows = self.data.validation
+        return sparse_solution(
+            self.evidence(self.data.train),
+            self.evidence(rows) if len(rows) else None,
+            self.branches,
+            self._allowed(changing),
+            self.state.penalty,
+        )
+
+    def _result(self, solution: Solution) -> TBRFit:
+        """Put latents in order, turn them to positive mean weights, and name everything."""
+        nodes, state = self.branches.nodes, self.state
+        effects = solution.weights[nodes, :-1]
+        order = np.argsort(-(effects**2).mean(axis=0), kind="stable")
+        signs = np.where(effects.mean(axis=0) < 0, -1.0, 1.0)[order]
+        turn = np.eye(self.n_latents)[order] * signs[:, None]
+        self._mix(state, turn)
+        names = [f"latent{i + 1}" for i in range(self.n_latents)]
+        weights = self.unit * solution.weights
+        mixed = weights[:, :-1][:, order] * signs
+        environments = pd.Index(self.branches.environments, name="environment")
+        changes = named_changes(mixed, self.branches, names)
+        values, vectors = np.linalg.eigh(state.moments.covariance())
+        spread = vectors * np.sqrt(np.maximum(values, 0))
+        singular_values = np.linalg.svd(mixed[nodes] @ spread, compute_uv=False) / np.sqrt(len(nodes))
+        return TBRFit(
+            estimator=self.estimator,
+            settings=self.settings,
+            seed=self.seed,
+            tree=self.tree,
+            link=self.link,
+            phi=state.phi.eval().requires_grad_(False),
+            weights=pd.DataFrame(mixed[nodes], index=environments, columns=names),
+            intercepts=pd.Series(weights[nodes, -1], index=environments, name="intercept"),
+            changes=changes,
+            root=pd.Series(mixed[0], index=names, name=self.tree.root),
+            branches=pd.DataFrame({"carried_by": list(self.branches.carried_by)}, index=changes.index),
+            history=pd.DataFrame(state.history),
+            candidates=pd.DataFrame(self.candidates),
+            n_latents_tried=pd.DataFrame(
+                columns=["n_latents", "singular_value", "validation_error", "chosen"]
+            ),
+            penalty=solution.penalty,
+            unit=self.unit,
+            singular_values=singular_values,
+            unmixing=self.unmixing @ turn.T if self.estimator == "two_stage" else self.unmixing,
+            identifiability=identifiability(
+                singular_values,
+                changes.to_numpy(),
+                state.moments.n_cells,
+                baseline=self.estimator == "baseline",
+            ),
+        )
+
+
+def _table(state: State) -> np.ndarray:
+    """Trained weights of every environment with the intercept, float64 (n_environments, n_latents + 1)."""
+    with torch.no_grad():
+        weights = state.weights().double().numpy()
+        offset = state.intercept.double().numpy()
+    n_environments = len(state.moments.n_cells)
+    return np.column_stack(
+        [
+            np.broadcast_to(weights, (n_environments, weights.shape[1])),
+            np.broadcast_to(offset, (n_environments,)),
+        ]
+    )
