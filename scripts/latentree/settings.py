@@ -140,7 +140,11 @@ class TBRSettings(Settings):
         description="joint steps after the rotation of two_stage (joint: after n_steps); null: 400 below"
         " 5,000 training cells, else 1500",
     )
-    batch_size: int = Field(512, ge=1, description="cells per step")
+    batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="cells per step; null: 512, or a quarter of the environments where that is more",
+    )
     weight_decay: float | None = Field(
         None, ge=0, description="decoupled, on phi only; null: 0.1 below 5,000 training cells, else 0"
     )

@@ -120,6 +120,14 @@ def test_a_sorted_file_larger_than_the_buffer_is_fitted_as_well(kind, tmp_path, 
     assert fit.predict(X, sim.environments) == pytest.approx(fit.predict(sim.X, sim.environments), abs=1e-4)
 
 
+def test_a_binary_phenotype_is_fitted_from_disk(tmp_path, sim, small_windows):
+    X = stored(tmp_path, sim.X, "dense")
+    binary = (sim.y > np.median(sim.y)).astype(float)
+    fit = fit_tbr(X, binary, sim.environments, sim.tree, 3, settings=QUICK)
+    assert fit.link == "logistic"
+    assert np.mean((fit.predict(X, sim.environments) > 0.5) == binary) > 0.85
+
+
 # ---- batches
 
 

@@ -110,10 +110,10 @@ def rows_in_window(n_inputs: int) -> int:
     return max(1, _WINDOW_BYTES // (4 * n_inputs))
 
 
-def windows(X: np.ndarray | DiskInputs) -> Iterator[tuple[int, np.ndarray]]:
-    """All rows in order: the number of a window's first row, and its rows (n_rows, n_inputs).
+def windows(X: np.ndarray | DiskInputs, rows: np.ndarray | None = None) -> Iterator[tuple[int, np.ndarray]]:
+    """All rows in order, or those of ascending int64 numbers: a window's first place, and its rows.
 
-    Rows from disk are float32 and checked.
+    Rows (n_rows, n_inputs) from disk are float32 and checked.
 
     Raises
     ------
@@ -121,17 +121,17 @@ def windows(X: np.ndarray | DiskInputs) -> Iterator[tuple[int, np.ndarray]]:
         A value on disk is NaN or infinite; told with the number of such values and the first cell.
     """
     size = rows_in_window(X.shape[1])
-    for start in range(0, X.shape[0], size):
-        block = X[start : start + size]
+    for start in range(0, X.shape[0] if rows is None else len(rows), size):
+        block = X[start : start + size] if rows is None else X[rows[start : start + size]]
         if isinstance(X, DiskInputs) and not np.isfinite(block.sum(dtype=np.float64)):
-            _refuse(X, start, size)
+            _refuse(X, size)
         yield start, block
 
 
-def _refuse(X: DiskInputs, start: int, size: int) -> None:
-    """Count what is not finite from here on and say where the first such cell is."""
+def _refuse(X: DiskInputs, size: int) -> None:
+    """Count what is not finite and say where the first such cell is."""
     n_bad, first = 0, -1
-    for begin in range(start, len(X), size):
+    for begin in range(0, len(X), size):
         bad = ~np.isfinite(X[begin : begin + size])
         n_bad += int(bad.sum())
         if first < 0 and bad.any():

@@ -34,6 +34,9 @@ _PENALTY = (0.03, 0.1)
 _WEIGHT_DECAY = (0.1, 0.0)
 _N_STEPS = (800, 2500)
 _N_FINETUNE_STEPS = (400, 1500)
+# so many cells in a step for each environment; with fewer its weights are learnt too slowly
+_BATCH_SIZE = 512
+_BATCH_PER_ENVIRONMENT = 0.25
 
 
 @dataclass
@@ -178,7 +181,8 @@ class Fit:
         steps = Steps(
             # joint is given as many steps as both stages together
             n_steps={"finetune": second, "joint": first + second}.get(stage, first),
-            batch_size=asked.batch_size,
+            batch_size=asked.batch_size
+            or max(_BATCH_SIZE, int(_BATCH_PER_ENVIRONMENT * self.n_environments)),
             learning_rate=asked.learning_rate * (_FINETUNE_RATE if finetune else 1.0),
             weight_decay=self._by_size(asked.weight_decay, _WEIGHT_DECAY),
             stage=stage,
@@ -207,7 +211,7 @@ class Fit:
         """What the cells say about the weights for the latents as they are now."""
         data, intercept = self.data, self.settings.intercept != "none"
         if self.link == "logistic":
-            z = state.phi.latents(data.X[rows])
+            z = state.phi.latents(data.X, rows)
             return evidence_of(
                 z, data.y[rows], data.codes[rows], self.n_environments, binary=True, intercept=intercept
             )

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
@@ -81,10 +82,17 @@ class Phi(nn.Module):
             parameter.copy_((product @ parameter.double()).float())
 
     @torch.no_grad()
-    def latents(self, X: np.ndarray | DiskInputs) -> np.ndarray:
-        """Latents of any number of cells in chunks, float32 (n_cells, n_latents); checks rows on disk."""
-        out = np.empty((X.shape[0], self.last.out_features), dtype=np.float32)
-        for first, block in windows(X) if isinstance(X, DiskInputs) else [(0, X)]:
+    def latents(self, X: np.ndarray | DiskInputs, cells: np.ndarray | None = None) -> np.ndarray:
+        """Latents of any number of cells in chunks, float32 (n_cells, n_latents); checks rows on disk.
+
+        ``cells``: ascending int64 rows that are wanted; all where it is None.
+        """
+        n_cells = X.shape[0] if cells is None else len(cells)
+        out = np.empty((n_cells, self.last.out_features), dtype=np.float32)
+        blocks: Iterable[tuple[int, np.ndarray]] = windows(X, cells)
+        if cells is None and not isinstance(X, DiskInputs):
+            blocks = [(0, X)]
+        for first, block in blocks:
             for start in range(0, len(block), _CHUNK):
                 rows = np.ascontiguousarray(block[start : start + _CHUNK], dtype=np.float32)
                 out[first + start : first + start + len(rows)] = self(torch.from_numpy(rows)).numpy()

@@ -63,8 +63,11 @@ def rotated(
         return np.eye(weights.shape[1])
     maps = sparsest_maps(values, 1.0 / steps**2, n_restarts=n_restarts, seed=seed)
     covariance = _sampling_covariance(moments, error, float(values.var()))
-    contrasts = Contrasts(values, covariance[pairs[:, 1]] + covariance[pairs[:, 0]], steps)
-    return improved(contrasts, maps, seed)
+    part = np.arange(len(values))
+    if len(part) > _MANY_CONTRASTS:
+        part = np.sort(np.random.default_rng(seed).choice(part, _MANY_CONTRASTS, replace=False))
+    first, second = pairs[part].T
+    return improved(Contrasts(values[part], covariance[second] + covariance[first], steps[part]), maps, seed)
 
 
 def _sampling_covariance(moments: Moments, error: float, prior: float) -> np.ndarray:
