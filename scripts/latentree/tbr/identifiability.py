@@ -7,7 +7,7 @@ import pandas as pd
 
 from latentree.metrics.mcc import mcc_chance
 
-RANK_SHARE = 0.05
+RANK_SHARE = 0.03
 """A singular value of the weights counts above this share of the largest."""
 # environments that simulations took to tell up to five latents apart, by the changes on a branch
 _ENVIRONMENTS_NEEDED = {1: 32, 2: 64}
@@ -32,7 +32,7 @@ class Identifiability:
 
 
 def weights_rank(singular_values: np.ndarray) -> int:
-    """Number of singular values above 5% of the largest."""
+    """Number of singular values above 3% of the largest."""
     return int((singular_values > RANK_SHARE * singular_values[0]).sum())
 
 
@@ -70,7 +70,7 @@ def identifiability(
     few = int((cells_of_environment <= n_latents).sum())
     rows: list[tuple[str, float, str]] = [
         ("n_latents", n_latents, ""),
-        ("weights_rank", rank, "singular values of the weights above 5% of the largest; should be n_latents"),
+        ("weights_rank", rank, "singular values of the weights above 3% of the largest; should be n_latents"),
         (
             "n_environments",
             n_environments,

@@ -91,7 +91,7 @@ class TBRFit:
 
     @property
     def rank(self) -> int:
-        """Number of singular values of the weights above 5% of the largest."""
+        """Number of singular values of the weights above 3% of the largest."""
         return weights_rank(self.singular_values)
 
     def latents(self, X: Matrix) -> np.ndarray:
