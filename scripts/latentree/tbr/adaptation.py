@@ -19,7 +19,7 @@ from sklearn.linear_model import Lasso, lasso_path
 
 from latentree.errors import InputError, listed, nearest
 from latentree.tbr.cells import check_finite, check_names
-from latentree.tbr.estimators import TBRFit
+from latentree.tbr.result import TBRFit
 from latentree.tbr.structure import Branches
 from latentree.tree import Tree
 
@@ -313,7 +313,7 @@ def _path(Z: np.ndarray, rest: np.ndarray, penalties: np.ndarray) -> np.ndarray:
 
 
 def _require_identity(fit: TBRFit) -> None:
-    if getattr(fit, "link", "identity") != "identity":
+    if fit.link != "identity":
         raise InputError(
             "fit",
             "has a logistic link, for which weights are not adapted",

@@ -183,8 +183,8 @@ def _adaptations(
         _Adaptation("lasso", "lasso", z, start, level, penalty),
         _Adaptation("ols", "ols", z, start, level, 0.0),
     ]
-    back = getattr(fit, "unmixing", None)
-    if fit.estimator == "two_stage" and back is not None:
+    if fit.estimator == "two_stage":
+        back = fit.unmixing
         unrotated = start @ np.linalg.inv(back)
         penalty = change_penalty(noise, change_size(fit, back))
         found.append(_Adaptation("lasso_unrotated", "lasso", z @ back.T, unrotated, level, penalty))
