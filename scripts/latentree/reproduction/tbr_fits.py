@@ -29,11 +29,11 @@ MOST_LATENTS = 8
 """That are fitted where their true number is looked for."""
 
 _BASE: Mapping[str, Any] = {"intercept": "none", "phi": "large"}
-# fewer than the library's defaults (2,500 and 1,500), because the study is of hundreds of fits
+# fewer than the library's defaults, because the study is of hundreds of fits
 _STEPS: Mapping[str, Mapping[str, int]] = {
-    "baseline": {"n_steps": 1000},
-    "joint": {"n_steps": 1800, "n_finetune_steps": 1200},
-    "two_stage": {"n_steps": 1800, "n_finetune_steps": 1200},
+    "baseline": {"n_steps": 800},
+    "joint": {"n_steps": 1400, "n_finetune_steps": 900},
+    "two_stage": {"n_steps": 1400, "n_finetune_steps": 900},
 }
 _QUICK: Mapping[str, int] = {"n_steps": 40, "n_finetune_steps": 20, "n_restarts": 4}
 
