@@ -73,6 +73,7 @@ def scores(two_stage: float = 0.3, baseline: float = 0.5, types: float = 0.7) ->
 def known() -> pd.DataFrame:
     """tables/tbr_identifiability.tsv."""
     rows = [
+        ("baseline", "0", "warning", np.nan, "a baseline tells nothing apart"),
         ("two_stage", "0", "rank", 2.0, "of the weights"),
         ("two_stage", "1", "rank", 1.0, "of the weights"),
         ("two_stage", "0", "warning", np.nan, "5 environments are few"),

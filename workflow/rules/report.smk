@@ -1,10 +1,11 @@
 # Pictures and the page that a person reads.
 FIRST_SEED = CONFIG.seeds[:1]
-TBR_MORE = (
-    ["tbr_identifiability", "tbr_changes", "tbr_genes", "tbr_phenotype"]
-    if MEASURED_PHENOTYPE
-    else []
-)
+# tables of tree-based regularisation beside tbr.tsv
+TBR_MORE = []
+if MEASURED_PHENOTYPE:
+    TBR_MORE = ["tbr_identifiability", "tbr_changes", "tbr_genes", "tbr_phenotype"]
+elif CONFIG.tbr:
+    TBR_MORE = ["tbr_transfer"]
 
 
 rule draw_fit:

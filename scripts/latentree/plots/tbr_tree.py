@@ -34,13 +34,17 @@ _PLACE = 0.35
 _PREFERRED = ("two_stage", "joint")
 
 
+def shown_estimator(table: pd.DataFrame) -> str:
+    """The estimator that is drawn: two_stage where it ran, else joint, else the first."""
+    names = table["estimator"].tolist()
+    return str(next((name for name in _PREFERRED if name in names), names[0]))
+
+
 def shown_fit(changes: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the fit that is drawn: two_stage where it ran, else joint, else the first; first seed."""
+    """The rows of the fit that is drawn: the shown estimator's first seed."""
     if changes.empty:
         return changes
-    names = changes["estimator"].tolist()
-    estimator = next((name for name in _PREFERRED if name in names), names[0])
-    mine = changes[changes["estimator"] == estimator]
+    mine = changes[changes["estimator"] == shown_estimator(changes)]
     return mine[mine["seed"].astype(str) == str(mine["seed"].iloc[0])]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from latentree.plots.tbr_tree import excludes_zero, shown_fit
+from latentree.plots.tbr_tree import excludes_zero, shown_estimator, shown_fit
 from latentree.report.inputs import Inputs
 from latentree.report.tables import Table, mean_and_sd
 
@@ -167,8 +167,9 @@ def phenotype_table(types: pd.DataFrame) -> Table:
 
 
 def warnings(known: pd.DataFrame) -> tuple[str, ...]:
-    """The sentences of the rows ``warning``, each once."""
-    return tuple(dict.fromkeys(known.loc[known["quantity"] == "warning", "note"].astype(str)))
+    """The sentences of the rows ``warning`` of the estimator that is shown, all seeds, each once."""
+    mine = known[known["estimator"] == shown_estimator(known)] if len(known) else known
+    return tuple(dict.fromkeys(mine.loc[mine["quantity"] == "warning", "note"].astype(str)))
 
 
 def identifiability_table(known: pd.DataFrame) -> Table:
@@ -181,7 +182,9 @@ def identifiability_table(known: pd.DataFrame) -> Table:
         cells = []
         for column in columns:
             own = mine[(mine[kinds].astype(str) == list(column)).all(axis=1)]
-            cells.append(mean_and_sd(own["value"], 2))
+            # counts are whole numbers where all seeds agree
+            whole = (own["value"].dropna() % 1 == 0).all() and own["value"].nunique() <= 1
+            cells.append(mean_and_sd(own["value"], 0 if whole else 2))
         body.append((str(quantity), *cells, str(note)))
     names = [", changes per branch: ".join(column) for column in columns]
     return Table(

@@ -115,7 +115,7 @@ def _drawing(
     if len(names) < 2:
         raise InputError(
             "tbr.phenotype.donor",
-            f"all {len(y)} training cells are of one donor, {names[0]!r}",
+            f"all {len(y)} training cells are of one donor, {str(names[0])!r}",
             "Leave donor out: cells are drawn then, and the intervals say nothing about other donors",
         )
     groups = donors_by_value(y, donors.astype(str), "binary" if binary else "continuous")
