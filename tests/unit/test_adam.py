@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from latentree.adam import Adam
+from latentree.adam import Adam, FusedAdam
 
 
 def _run(make, n_steps: int, skipped: int | None = None) -> tuple[list[torch.Tensor], object]:
@@ -23,10 +23,11 @@ def _run(make, n_steps: int, skipped: int | None = None) -> tuple[list[torch.Ten
     return parameters, optimizer
 
 
+@pytest.mark.parametrize("ours", [Adam, FusedAdam])
 @pytest.mark.parametrize("skipped", [None, 0, 3])
-def test_steps_are_those_of_torch(skipped):
+def test_steps_are_those_of_torch(skipped, ours):
     """Also where a parameter has no gradient in one of them: its moments then wait."""
-    ours, theirs = (_run(make, 8, skipped)[0] for make in (Adam, torch.optim.Adam))
+    ours, theirs = (_run(make, 8, skipped)[0] for make in (ours, torch.optim.Adam))
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from latentree.adam import Adam
+from latentree.adam import Adam, FusedAdam
 from latentree.muon import Muon
 from latentree.path_sums import PathSums
 from latentree.tbr.batching import StepData, batches
@@ -211,7 +211,7 @@ def _optimisers(phi: Phi, weights: nn.Module, intercept: nn.Parameter) -> tuple[
     known = {id(p) for p in inside}
     rest = [p for p in phi.parameters() if id(p) not in known]
     heads = [*weights.parameters(), *([intercept] if intercept.requires_grad else [])]
-    adam = Adam([{"params": rest, "factor": 1.0}, {"params": heads, "factor": _WEIGHT_RATE}])
+    adam = FusedAdam([{"params": rest, "factor": 1.0}, {"params": heads, "factor": _WEIGHT_RATE}])
     return adam, Muon([{"params": inside, "factor": 1.0}])
 
 
