@@ -132,18 +132,19 @@ class TBRSettings(Settings):
         None,
         ge=1,
         description="steps of baseline and of two_stage's stage one; null: 800 below 5,000 training cells,"
-        " else 2500",
+        " else 1500",
     )
     n_finetune_steps: int | None = Field(
         None,
         ge=0,
         description="joint steps after the rotation of two_stage (joint: after n_steps); null: 400 below"
-        " 5,000 training cells, else 1500",
+        " 5,000 training cells, else 900",
     )
     batch_size: int | None = Field(
         None,
         ge=1,
-        description="cells per step; null: 512, or a quarter of the environments where that is more",
+        description="cells per step; null: 512 below 5,000 training cells, else 1024, and a quarter of the"
+        " number of environments at least",
     )
     weight_decay: float | None = Field(
         None, ge=0, description="decoupled, on phi only; null: 0.1 below 5,000 training cells, else 0"

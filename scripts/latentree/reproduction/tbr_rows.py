@@ -203,7 +203,7 @@ def _number_of_latents(make: RowMaker, asked: Asked) -> Iterator[Row]:
         said = f"our own bar, not the paper's: {true_rank} in every fit"
         yield make.verdict(
             f"bar, {asked.setting}, {MOST_LATENTS} latents: two_stage",
-            "singular values above 5% of the largest",
+            "singular values above 3% of the largest",
             said,
             average(ranks),
             bool((ranks == true_rank).all()),

@@ -32,10 +32,10 @@ _FINETUNE_RATE = 0.6
 # what null means in the settings, below FEW_CELLS training cells and from there on
 _PENALTY = (0.03, 0.1)
 _WEIGHT_DECAY = (0.1, 0.0)
-_N_STEPS = (800, 2500)
-_N_FINETUNE_STEPS = (400, 1500)
-# so many cells in a step for each environment; with fewer its weights are learnt too slowly
-_BATCH_SIZE = 512
+_N_STEPS = (800, 1500)
+_N_FINETUNE_STEPS = (400, 900)
+_BATCH_SIZE = (512, 1024)
+# at least so many cells in a step for each environment; with fewer its weights are learnt too slowly
 _BATCH_PER_ENVIRONMENT = 0.25
 
 
@@ -182,7 +182,7 @@ class Fit:
             # joint is given as many steps as both stages together
             n_steps={"finetune": second, "joint": first + second}.get(stage, first),
             batch_size=asked.batch_size
-            or max(_BATCH_SIZE, int(_BATCH_PER_ENVIRONMENT * self.n_environments)),
+            or max(self._by_size(None, _BATCH_SIZE), int(_BATCH_PER_ENVIRONMENT * self.n_environments)),
             learning_rate=asked.learning_rate * (_FINETUNE_RATE if finetune else 1.0),
             weight_decay=self._by_size(asked.weight_decay, _WEIGHT_DECAY),
             stage=stage,

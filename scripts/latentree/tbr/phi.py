@@ -101,7 +101,9 @@ class Phi(nn.Module):
 
 def _linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
     """A layer with torch's usual initial distribution, drawn from our generator."""
-    layer = nn.utils.skip_init(nn.Linear, n_in, n_out)
+    # torch's own draw is not used; nn.utils.skip_init would load a second's worth of modules
+    with torch.random.fork_rng(devices=[]):
+        layer = nn.Linear(n_in, n_out)
     bound = 1 / math.sqrt(n_in)
     with torch.no_grad():
         layer.weight.uniform_(-bound, bound, generator=generator)
