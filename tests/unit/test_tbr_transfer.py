@@ -141,7 +141,8 @@ def test_cells_help_and_the_truth_is_best(tables):
     mean = tables["two_stage"].groupby(["method", "shots"])["nmse"].mean()
     assert mean["lasso", 20] < mean["zero_shot", 0]
     assert mean["lasso", 20] < mean["ols", 5]
-    assert mean["oracle", 20] < 2 * mean["floor", 0] < mean["lasso", 20]
+    assert mean["oracle", 20] < 1.5 * mean["floor", 0]
+    assert mean["oracle", 20] < 0.9 * mean["lasso", 20]
 
 
 def test_why_no_type_is_held_out_is_said():

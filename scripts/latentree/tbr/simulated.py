@@ -134,9 +134,10 @@ class Problem:
         rows = Rows.of(cells)
         return cls(variables, phenotype, environments, tree, rows, settings, n_changes, seed, threads)
 
-    def fitted(self, estimator: Estimator, rows: Rows | None = None) -> TBRFit:
-        """Fit an estimator to the training cells, or to those among other rows."""
+    def fitted(self, estimator: Estimator, rows: Rows | None = None, phi: str | None = None) -> TBRFit:
+        """Fit an estimator to the training cells, or to those among other rows; with another network."""
         chosen = rows or self.rows
+        settings = self.settings.model_dump(include=set(TBRSettings.model_fields))
         return fit_tbr(
             self.variables.X,
             self.phenotype.y,
@@ -145,7 +146,7 @@ class Problem:
             n_latents=self.settings.n_drawn_latents,
             estimator=estimator,
             seed=self.seed,
-            settings=TBRSettings(**self.settings.model_dump(include=set(TBRSettings.model_fields))),
+            settings=TBRSettings(**{**settings, "phi": phi or self.settings.phi}),
             threads=self.threads,
             train=chosen.train,
             validation=chosen.validation,

@@ -152,7 +152,9 @@ def _zero_shots(problem: Problem, fit: TBRFit, nearest: str, here: np.ndarray) -
     if fit.estimator == "baseline":
         alone = problem.rows.among(problem.environments == nearest)
         try:
-            predicted["zero_shot_nearest"] = problem.fitted("baseline", alone).predict(X, names)
+            # one type's cells are too few to choose a network by
+            baseline = problem.fitted("baseline", alone, phi=fit.phi.kind)
+            predicted["zero_shot_nearest"] = baseline.predict(X, names)
             notes["zero_shot_nearest"] = f"fitted to {len(alone.train)} cells of the nearest type; {_SAW}"
         except InputError as error:
             # the nearest type may have too few training cells for a fit of its own
