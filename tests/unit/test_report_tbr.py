@@ -201,9 +201,10 @@ def test_warnings_come_before_the_result():
 
 
 def test_a_tree_that_adds_nothing_and_latents_that_say_nothing_are_cautions():
-    assert "predicts as well (within 5%)" in said(two_stage=0.49)
-    assert "predicts as well" not in said(two_stage=0.4)
-    assert "No better than the cell type alone" in said(two_stage=0.71)
+    assert "two_stage predicts no better than one set of effects" in said(two_stage=0.49)
+    assert "they are no evidence of a difference" in said(two_stage=0.6)
+    assert "no better" not in said(two_stage=0.4)
+    assert "No better than the cell type alone" in said(two_stage=0.71, baseline=0.8)
     assert "No better than the cell type alone" in said(types=np.nan)
 
 

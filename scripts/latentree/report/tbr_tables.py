@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from latentree.plots.tbr_tree import excludes_zero, shown_estimator, shown_fit
+from latentree.plots.tbr_tree import excludes_zero, shown_fit
 from latentree.report.inputs import Inputs
 from latentree.report.tables import Table, mean_and_sd
 
@@ -167,8 +167,8 @@ def phenotype_table(types: pd.DataFrame) -> Table:
 
 
 def warnings(known: pd.DataFrame) -> tuple[str, ...]:
-    """The sentences of the rows ``warning`` of the estimator that is shown, all seeds, each once."""
-    mine = known[known["estimator"] == shown_estimator(known)] if len(known) else known
+    """The sentences of the rows ``warning`` of the fit that is shown, each once."""
+    mine = shown_fit(known)
     return tuple(dict.fromkeys(mine.loc[mine["quantity"] == "warning", "note"].astype(str)))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from latentree.plots.tbr_tree import excludes_zero, shown_fit
+from latentree.plots.tbr_tree import excludes_zero, shown_estimator, shown_fit
 from latentree.report.tbr_tables import warnings
 from latentree.report.verdicts import Verdict
 
@@ -38,13 +38,25 @@ def measured_verdicts(tbr: pd.DataFrame, changes: pd.DataFrame, known: pd.DataFr
     """A measured phenotype: what limits the result, then how well it is predicted, then what changes."""
     topic = f"TBR, {tbr['phenotype'].iloc[0]}"
     said = [Verdict(topic, f"{text}.", "caution") for text in (() if known is None else warnings(known))]
-    said += _measured_prediction(topic, tbr)
-    return [*said, *_changes_found(topic, changes)]
+    better = _better_than_baseline(tbr, shown_estimator(tbr)) if len(tbr) else False
+    said += _measured_prediction(topic, tbr, better)
+    return [*said, *_changes_found(topic, changes, better)]
 
 
-def _measured_prediction(topic: str, tbr: pd.DataFrame) -> list[Verdict]:
+def _error(tbr: pd.DataFrame) -> str:
+    return "log_loss" if (tbr["metric"] == "log_loss").any() else "nmse"
+
+
+def _better_than_baseline(tbr: pd.DataFrame, estimator: str) -> bool:
+    """Whether an estimator's error is clearly below the baseline's; an unknown error counts as not."""
+    metric = _error(tbr)
+    own = _by_estimator(tbr, metric).get(estimator, np.nan)
+    return bool(own < (1 - _LITTLE) * _level(tbr, f"{metric}_baseline"))
+
+
+def _measured_prediction(topic: str, tbr: pd.DataFrame, better: bool) -> list[Verdict]:
     """The phenotype's error on test cells beside the baseline's and that of the cell type alone."""
-    metric = "log_loss" if (tbr["metric"] == "log_loss").any() else "nmse"
+    metric = _error(tbr)
     name = "log loss" if metric == "log_loss" else "NMSE"
     found = _by_estimator(tbr, metric)
     if not found:
@@ -54,30 +66,28 @@ def _measured_prediction(topic: str, tbr: pd.DataFrame) -> list[Verdict]:
     if "baseline" not in found and np.isfinite(baseline):
         text += f"; baseline without a tree {baseline:.3g}"
     text += f"; the cell type alone {types:.3g}."
-    trees = {estimator: value for estimator, value in found.items() if estimator != "baseline"}
-    best = min(trees.values(), default=min(found.values()))
     # written so that a level that is not known counts as not passed
-    if not best < types:
+    if not min(found.values()) < types:
         text += " No better than the cell type alone: the latents say nothing about this phenotype."
         return [Verdict(topic, text, "caution")]
     said = [Verdict(topic, text)]
-    if trees and not best < (1 - _LITTLE) * baseline:
+    shown = shown_estimator(tbr)
+    if shown != "baseline" and not better:
         said.append(
             Verdict(
                 topic,
-                f"One set of effects for all cell types predicts as well (within {_LITTLE:.0%}): these"
-                " cells hardly"
-                " show that effects differ between types.",
+                f"{shown} predicts no better than one set of effects for all cell types (by more than"
+                f" {_LITTLE:.0%}): these cells do not show that effects differ between types.",
                 "caution",
             )
         )
     return said
 
 
-def _changes_found(topic: str, changes: pd.DataFrame) -> list[Verdict]:
+def _changes_found(topic: str, changes: pd.DataFrame, better: bool) -> list[Verdict]:
     """How many effects change, and for how many the interval excludes 0."""
     fit = shown_fit(changes)
-    if fit.empty or (set(fit["estimator"]) == {"baseline"}):
+    if fit.empty or set(fit["estimator"]) == {"baseline"}:
         return []
     found = fit[fit["change"] != 0]
     name = f"{fit['estimator'].iloc[0]}, seed {fit['seed'].iloc[0]}"
@@ -85,17 +95,17 @@ def _changes_found(topic: str, changes: pd.DataFrame) -> list[Verdict]:
         return [Verdict(topic, f"No effect changes on any branch ({name}).")]
     text = f"Effects change {len(found)} time(s), on {found['branch'].nunique()} branch(es) ({name})"
     if fit["lower"].isna().all():
-        return [
-            Verdict(topic, f"{text}; no interval was drawn, so none of them is known to be real.", "caution")
-        ]
+        text += "; no interval was drawn, so none of them is known to be real."
+        return [Verdict(topic, text, "caution")]
     sure = found[excludes_zero(found)]
     named = [
         f"{row.latent} to {row.branch} {row.change:+.2g}".replace("-", "\u2212") for row in sure.itertuples()
     ]
     listed = f": {', '.join(named[:5])}" + (" and more" if len(named) > 5 else "") if named else ""
-    unit = fit["bootstrap_unit"].iloc[0]
-    text += f"; the interval over {unit} excludes 0 for {len(sure)} of them{listed}."
-    return [Verdict(topic, text, "finding" if len(sure) else "caution")]
+    text += f"; the interval over {fit['bootstrap_unit'].iloc[0]} excludes 0 for {len(sure)} of them{listed}."
+    if not better:
+        text += " Since the fit predicts no better for them, they are no evidence of a difference."
+    return [Verdict(topic, text, "finding" if len(sure) and better else "caution")]
 
 
 def tbr_verdicts(tbr: pd.DataFrame) -> list[Verdict]:
