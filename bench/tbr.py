@@ -23,6 +23,7 @@ from bench_tools import cpu_clock, one_thread, parser, peak_mb, write
 
 PARTS = ("paths", "many", "streaming", "accuracy")
 N_INPUTS = 20
+N_PASSES = 3
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -166,7 +167,7 @@ def generate(path: Path, n_rows: int, n_environments: int) -> None:
 
 
 def streamed(path: Path, n_environments: int, quick: bool) -> dict[str, Any]:
-    """Read, one pass for the moments of inputs, one for the Gram matrices, and a whole fit with defaults."""
+    """A whole fit with defaults; the best of some passes for the moments of inputs and the Gram matrices."""
     import anndata
     import h5py
     import pandas as pd
@@ -187,18 +188,22 @@ def streamed(path: Path, n_environments: int, quick: bool) -> dict[str, Any]:
         peak = peak_mb()
         inputs, rows = DiskInputs(file["X"]), np.arange(len(y))
         codes = types.codes.astype(np.int64)
-        with cpu_clock() as reading:
-            moments_of_inputs(inputs, rows)
-        with cpu_clock() as gram:
-            collect(fit.phi, inputs, y, codes, rows, n_environments)
+        reading, gram = [], []
+        for _ in range(N_PASSES):
+            with cpu_clock() as clock:
+                moments_of_inputs(inputs, rows)
+            reading.append(clock.seconds)
+            with cpu_clock() as clock:
+                collect(fit.phi, inputs, y, codes, rows, n_environments)
+            gram.append(clock.seconds)
     millions = len(y) / 1e6
     return {
         "rows": len(y),
         "inputs": N_INPUTS,
         "environments": n_environments,
         "file_mb": path.stat().st_size / 1e6,
-        "read_per_million": reading.seconds / millions,
-        "gram_per_million": gram.seconds / millions,
+        "read_per_million": min(reading) / millions,
+        "gram_per_million": min(gram) / millions,
         "fit_seconds": whole.seconds,
         "fit_wall_seconds": wall,
         "steps_seconds": _steps_seconds(fit),
