@@ -96,8 +96,9 @@ def _streaming(folder: Path) -> Section:
             f"Inputs in a dense .h5ad sorted by environment: {table['inputs'].iloc[0]} inputs, "
             f"{whole(table['environments'].iloc[0])} environments, two_stage with defaults; a process "
             "for each size. check: the pass for means, sds and bad values; Gram: the pass of stage two "
-            "(network and second moments), the best of three each; rest: what of the fit is no gradient step, three such passes "
-            "and the solver. CPU seconds; peak: of the whole process, imports and phenotype included."
+            "(network and second moments), the best of three each; rest: what of the fit is no gradient "
+            "step, three such passes and the solver. CPU seconds; peak: of the whole process, imports and "
+            "phenotype included."
         ),
         "",
         *markdown(
