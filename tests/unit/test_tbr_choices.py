@@ -178,7 +178,7 @@ def _gain(contrasts, directions):
 def test_a_set_is_improved_by_single_exchanges():
     candidates = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
     # the second direction overlaps with the first, and the third is as likely
-    assert set(best_set(candidates, np.array([5.0, 4.0, 4.0]), 10, 2)) == {0, 2}
+    assert set(best_set(candidates, np.array([5.0, 4.0, 4.0]), 100, 2)) == {0, 2}
     assert set(best_set(candidates, np.array([5.0, 40.0, 4.0]), 10, 2)) == {1, 2}
 
 

@@ -17,6 +17,8 @@ _KEPT = 400
 _WIDTH = 2.5
 _EM_STEPS = 60
 _POLISHING_STEPS = 4
+# log likelihood that an exchange must gain: among so many candidates chance finds a few units
+_LEAST_GAIN = 5.0
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def best_set(candidates: np.ndarray, likelihoods: np.ndarray, n_contrasts: int, 
             volumes = np.log(np.maximum(np.abs(candidates @ normal), 1e-12))
             gains = likelihoods + n_contrasts * volumes
             best = int(gains.argmax())
-            if gains[best] > gains[chosen[place]] + 1e-6:
+            if gains[best] > gains[chosen[place]] + _LEAST_GAIN:
                 chosen[place] = best
                 exchanged = True
     return chosen

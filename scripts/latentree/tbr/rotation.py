@@ -61,13 +61,23 @@ def rotated(
     values = weights[pairs[:, 1]] - weights[pairs[:, 0]]
     if weights.shape[1] == 1 or not np.any(values):
         return np.eye(weights.shape[1])
-    maps = sparsest_maps(values, 1.0 / steps**2, n_restarts=n_restarts, seed=seed)
     covariance = _sampling_covariance(moments, error, float(values.var()))
+    covariance = covariance[pairs[:, 1]] + covariance[pairs[:, 0]]
+    importance = _reliability(values, covariance) / steps**2
+    maps = sparsest_maps(values, importance, n_restarts=n_restarts, seed=seed)
     part = np.arange(len(values))
     if len(part) > _MANY_CONTRASTS:
         part = np.sort(np.random.default_rng(seed).choice(part, _MANY_CONTRASTS, replace=False))
-    first, second = pairs[part].T
-    return improved(Contrasts(values[part], covariance[second] + covariance[first], steps[part]), maps, seed)
+    return improved(Contrasts(values[part], covariance[part], steps[part]), maps, seed)
+
+
+def _reliability(contrasts: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """Share of each contrast's size that is not sampling error, (n_contrasts,)."""
+    noise = np.trace(covariance, axis1=1, axis2=2) / contrasts.shape[1]
+    total = float((contrasts**2).mean())
+    signal = max(total - float(noise.mean()), 0.1 * total)
+    share: np.ndarray = signal / (signal + noise)
+    return share
 
 
 def _sampling_covariance(moments: Moments, error: float, prior: float) -> np.ndarray:
