@@ -32,12 +32,12 @@ def fitted(simulated, **keys):
 # ---- network and penalty
 
 
-def test_the_network_is_the_one_that_predicts_validation_cells_best(linear):
-    fit = fitted(linear)
+def test_the_network_is_the_simplest_that_predicts_validation_cells_well(linear):
+    fit = fitted(linear, settings={"n_steps": 800})
     assert list(fit.candidates["phi"]) == ["linear", "small"]
     chosen = fit.candidates[fit.candidates["chosen"]]
     assert chosen["phi"].tolist() == ["linear"] == [fit.phi.kind]
-    assert chosen["validation_error"].item() == fit.candidates["validation_error"].min()
+    assert chosen["validation_error"].item() < 1.1 * fit.candidates["validation_error"].min()
     curved = simulate_environments(4, 2, n_changes=1, n_cells=150, n_inputs=3, seed=0)
     assert fitted(curved, n_latents=2).phi.kind == "small"
 
@@ -179,7 +179,7 @@ def test_a_set_is_improved_by_single_exchanges():
     candidates = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
     # the second direction overlaps with the first, and the third is as likely
     assert set(best_set(candidates, np.array([5.0, 4.0, 4.0]), 100, 2)) == {0, 2}
-    assert set(best_set(candidates, np.array([5.0, 40.0, 4.0]), 10, 2)) == {1, 2}
+    assert set(best_set(candidates, np.array([5.0, 40.0, 4.0]), 100, 2)) == {1, 2}
 
 
 # ---- what is said about the latents

@@ -98,10 +98,10 @@ class Fit:
         if stage != "joint" or not len(self.data.validation):
             listed = listed[:1]
         tried = [self._trained(stage, kind, listed[0]) for kind in kinds]
-        best = min(tried, key=lambda state: state.validation_error) if len(tried) > 1 else tried[0]
+        best = self._simplest_good(tried)
         tried += [self._trained(stage, best.kind, penalty) for penalty in listed[1:]]
-        if len(tried) > 1:
-            best = min(tried, key=lambda state: state.validation_error)
+        if len(listed) > 1:
+            best = min((s for s in tried if s.kind == best.kind), key=lambda state: state.validation_error)
         self.state = best
         self.candidates = [
             {
@@ -112,6 +112,15 @@ class Fit:
             }
             for state in tried
         ]
+
+    def _simplest_good(self, tried: list[State]) -> State:
+        """The simplest network whose validation error is within its standard error of the smallest."""
+        if len(tried) == 1:
+            return tried[0]
+        tolerated = float(np.sqrt(2 / len(self.data.validation)))
+        most = (1 + tolerated) * min(state.validation_error for state in tried)
+        good = [state for state in tried if state.validation_error <= most]
+        return min(good, key=lambda state: len(state.phi.hidden))
 
     def _trained(self, stage: str, kind: PhiKind, penalty: float) -> State:
         # every draw of this candidate comes from here
