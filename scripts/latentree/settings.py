@@ -143,7 +143,7 @@ class TBRSettings(Settings):
     batch_size: int | None = Field(
         None,
         ge=1,
-        description="cells per step; null: 512 below 5,000 training cells, else 1024, and a quarter of the"
+        description="cells per step; null: 512 below 5,000 training cells, else 1024, and half of the"
         " number of environments at least",
     )
     weight_decay: float | None = Field(

@@ -36,7 +36,7 @@ _N_STEPS = (800, 1500)
 _N_FINETUNE_STEPS = (400, 900)
 _BATCH_SIZE = (512, 1024)
 # at least so many cells in a step for each environment; with fewer its weights are learnt too slowly
-_BATCH_PER_ENVIRONMENT = 0.25
+_BATCH_PER_ENVIRONMENT = 0.5
 
 
 @dataclass
