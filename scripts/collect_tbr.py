@@ -1,4 +1,4 @@
-"""Put the scores of all estimators into one table, and their errors on held-out cell types into another."""
+"""Put each table of all estimators into one: scores, errors on held-out cell types, identifiability."""
 
 import sys
 from pathlib import Path
@@ -15,11 +15,14 @@ with rule_script(snakemake, __file__):
     order = {
         "scores": ["estimator", "n_latents", "n_changes", "seed", "metric"],
         "transfer": ["estimator", "n_latents", "n_changes", "seed", "held_out", "shots", "method"],
+        "identifiability": ["estimator", "n_latents", "n_changes", "seed"],
     }
     for name, columns in order.items():
         table = pd.concat([read_table(file) for file in snakemake.input[name]])
         # seeds are read as text
         table = table.sort_values(
-            columns, key=lambda column: column.astype(int) if column.name == "seed" else column
+            columns,
+            key=lambda column: column.astype(int) if column.name == "seed" else column,
+            kind="stable",
         )
         write_table(table, snakemake.output[name])

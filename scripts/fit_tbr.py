@@ -30,3 +30,4 @@ with rule_script(snakemake, __file__):
     write_table(study.changes, snakemake.output.changes)
     write_cells(study.latents, snakemake.output.latents)
     write_table(study.transfer, snakemake.output.transfer)
+    write_table(study.identifiability, snakemake.output.identifiability)

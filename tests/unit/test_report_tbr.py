@@ -167,6 +167,7 @@ def test_identifiability_is_a_mean_over_seeds_and_warnings_stand_apart():
     assert table.rows == (("rank", "1.50 ±\u00a00.71", "of the weights"),)
     assert warnings(known()) == ("5 environments are few",)
     by_changes = pd.concat([known().assign(n_changes=c) for c in (0, 1)])
+    assert warnings(by_changes)[0] == "0 simulated changes per branch: 5 environments are few"
     assert identifiability_table(by_changes).columns[1:3] == (
         "two_stage, changes per branch: 0",
         "two_stage, changes per branch: 1",

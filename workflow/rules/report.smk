@@ -5,7 +5,7 @@ TBR_MORE = []
 if MEASURED_PHENOTYPE:
     TBR_MORE = ["tbr_identifiability", "tbr_changes", "tbr_genes", "tbr_phenotype"]
 elif CONFIG.tbr:
-    TBR_MORE = ["tbr_transfer"]
+    TBR_MORE = ["tbr_identifiability", "tbr_transfer"]
 
 
 rule draw_fit:

@@ -12,6 +12,7 @@ if CONFIG.tbr and CONFIG.tbr.phenotype.kind == "simulated":
             changes="<results>/{atlas}/tbr/{estimator}/changes.tsv",
             latents="<results>/{atlas}/tbr/{estimator}/latents.h5ad",
             transfer="<results>/{atlas}/tbr/{estimator}/transfer.tsv",
+            identifiability="<results>/{atlas}/tbr/{estimator}/identifiability.tsv",
         log:
             "<logs>/{atlas}/fit_tbr/{estimator}.log",
         benchmark:
@@ -39,6 +40,10 @@ if CONFIG.tbr and CONFIG.tbr.phenotype.kind == "simulated":
                 "<results>/{{atlas}}/tbr/{estimator}/transfer.tsv",
                 estimator=CONFIG.tbr.estimators,
             ),
+            identifiability=expand(
+                "<results>/{{atlas}}/tbr/{estimator}/identifiability.tsv",
+                estimator=CONFIG.tbr.estimators,
+            ),
         output:
             scores=report(
                 "<results>/{atlas}/tables/tbr.tsv",
@@ -46,6 +51,7 @@ if CONFIG.tbr and CONFIG.tbr.phenotype.kind == "simulated":
                 category="{atlas}",
             ),
             transfer="<results>/{atlas}/tables/tbr_transfer.tsv",
+            identifiability="<results>/{atlas}/tables/tbr_identifiability.tsv",
         log:
             "<logs>/{atlas}/collect_tbr.log",
         conda:

@@ -169,7 +169,11 @@ def phenotype_table(types: pd.DataFrame) -> Table:
 def warnings(known: pd.DataFrame) -> tuple[str, ...]:
     """The sentences of the rows ``warning`` of the fit that is shown, each once."""
     mine = shown_fit(known)
-    return tuple(dict.fromkeys(mine.loc[mine["quantity"] == "warning", "note"].astype(str)))
+    mine = mine[mine["quantity"] == "warning"]
+    if known["n_changes"].nunique() < 2:
+        return tuple(dict.fromkeys(mine["note"].astype(str)))
+    said = zip(mine["n_changes"], mine["note"], strict=True)
+    return tuple(dict.fromkeys(f"{n} simulated changes per branch: {note}" for n, note in said))
 
 
 def identifiability_table(known: pd.DataFrame) -> Table:

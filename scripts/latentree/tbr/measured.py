@@ -16,9 +16,10 @@ from latentree.settings import TBRSettings
 from latentree.tbr.attribution import gene_shares, gene_table
 from latentree.tbr.bootstrap import Intervals, bootstrap_changes
 from latentree.tbr.estimators import Estimator, TBRFit, fit_tbr
+from latentree.tbr.identifiability_rows import identifiability_rows
 from latentree.tbr.measured_inputs import MeasuredInputs, measured_inputs, takes_denoised
 from latentree.tbr.measured_scores import scores, type_means
-from latentree.tbr.measured_tables import change_rows, identifiability_rows, weight_rows
+from latentree.tbr.measured_tables import change_rows, weight_rows
 from latentree.tbr.study import COLUMNS
 from latentree.tbr_config import TBRConfig
 from latentree.tbr_phenotype import MeasuredPhenotype, by_cell_type, cautions, measured_phenotype

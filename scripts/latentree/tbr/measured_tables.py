@@ -1,4 +1,4 @@
-"""Tables of a fit on a measured phenotype: changes with their intervals, weights, identifiability."""
+"""Tables of a fit on a measured phenotype: changes with their intervals, and weights."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -59,34 +59,6 @@ def weight_rows(fit: TBRFit, marks: Mapping[str, Any]) -> pd.DataFrame:
         }
     )
     return rows.assign(**marks)
-
-
-def identifiability_rows(
-    fit: TBRFit, warnings: Collection[str], marks: Mapping[str, Any], n_changes: Any = ""
-) -> pd.DataFrame:
-    """What the fit can tell apart: estimator, n_latents, n_changes, seed, quantity, value, note.
-
-    A warning is a row of the quantity ``warning`` with the sentence as its note.
-    """
-    table = pd.concat([fit.identifiability.table[["quantity", "value", "note"]], _numbers_tried(fit)])
-    said = pd.DataFrame({"quantity": "warning", "value": np.nan, "note": list(dict.fromkeys(warnings))})
-    rows = pd.concat([table, said], ignore_index=True) if len(said) else table
-    rows = rows.assign(**marks, n_latents=fit.weights.shape[1], n_changes=n_changes)
-    return rows[["estimator", "n_latents", "n_changes", "seed", "quantity", "value", "note"]]
-
-
-def _numbers_tried(fit: TBRFit) -> pd.DataFrame:
-    """Where the number of latents was chosen: the error that weights of each number leave, a row each."""
-    tried = fit.n_latents_tried
-    if tried.empty:
-        return pd.DataFrame({"quantity": [], "value": [], "note": []})
-    return pd.DataFrame(
-        {
-            "quantity": [f"validation_error_{n}_latents" for n in tried["n_latents"]],
-            "value": tried["validation_error"].to_numpy(),
-            "note": "of weights of so low a rank; n_latents: auto chose among them",
-        }
-    )
 
 
 def cell_types_below(fit: TBRFit, observed: Collection[str]) -> dict[str, list[str]]:

@@ -13,6 +13,7 @@ from sklearn.linear_model import RidgeCV
 from latentree.metrics.mcc import matching, mcc, mcc_chance
 from latentree.metrics.span_r2 import span_r2
 from latentree.tbr.estimators import Estimator, TBRFit
+from latentree.tbr.identifiability_rows import identifiability_rows
 from latentree.tbr.simulated import Problem, Rows
 from latentree.tbr.transfer import transfer_rows
 from latentree.tbr_config import TBRConfig
@@ -44,7 +45,7 @@ class StudyResult:
     ``scores``: rows of tables/tbr.tsv. ``weights``: environment, latent, gene, weight, seed, n_changes.
     ``changes``: branch, latent, gene, change, seed, n_changes. ``gene`` is the true latent matched to
     an estimated one. ``latents``: AnnData of all cells, one obsm ``X_tbr_seed<s>_changes<k>`` for each fit.
-    ``transfer``: rows of tables/tbr_transfer.tsv.
+    ``transfer`` and ``identifiability``: rows of the tables of these names, tables/tbr_*.tsv.
     """
 
     scores: pd.DataFrame
@@ -52,6 +53,7 @@ class StudyResult:
     changes: pd.DataFrame
     latents: ad.AnnData
     transfer: pd.DataFrame
+    identifiability: pd.DataFrame
 
 
 def run_study(
@@ -79,7 +81,7 @@ def run_study(
         Where the file of regulators is, if not where the settings say.
     """
     leaky = bool(cells.uns.get("latentree", {}).get("leaky", False))
-    scores, weights, changes, transfer = [], [], [], []
+    scores, weights, changes, transfer, known = [], [], [], [], []
     latents = ad.AnnData(obs=cells.obs[[c for c in ("cell_type", "split") if c in cells.obs]].copy())
     for seed in seeds:
         variables = choose_variables(cells, settings, seed, regulators)
@@ -100,6 +102,8 @@ def run_study(
                 {**marks, "metric": metric, "value": value} for metric, value in _scores(problem, fit).items()
             ]
             transfer.append(transfer_rows(problem, estimator))
+            fitted = {"estimator": estimator, "seed": seed}
+            known.append(identifiability_rows(fit, fit.identifiability.warnings, fitted, n_changes))
             z = fit.latents(variables.X)
             latents.obsm[f"X_tbr_seed{seed}_changes{n_changes}"] = z
             genes = _matched_genes(variables, z, problem.rows.test)
@@ -113,6 +117,7 @@ def run_study(
         latents,
         # without held-out types there are no rows, but columns
         pd.concat(transfer, ignore_index=True),
+        pd.concat(known, ignore_index=True),
     )
 
 
