@@ -11,10 +11,11 @@ from latentree.config import checked
 from latentree.errors import InputError, listed, nearest
 from latentree.seeds import derive_seed
 from latentree.settings import TBRSettings
-from latentree.tbr.cells import Matrix, Names, checked_cells
+from latentree.tbr.cells import Cells, Matrix, Names, checked_cells
 from latentree.tbr.fitting import Fit
 from latentree.tbr.latent_number import latents_tried
 from latentree.tbr.link import is_binary
+from latentree.tbr.phi import PhiKind, phi_kinds
 from latentree.tbr.result import Estimator, TBRFit
 from latentree.training import reproducible
 from latentree.tree import Tree
@@ -93,8 +94,39 @@ def fit_tbr(
         )
     with reproducible(threads):
         if n_latents != "auto":
-            return Fit(cells, tree, n_latents, estimator, seed, options).run()
+            return _best_fit(cells, tree, n_latents, estimator, seed, options)
         tried = latents_tried(cells, tree, seed, options)
         chosen = int(tried.loc[tried["chosen"], "n_latents"].iloc[0])
-        fit = Fit(cells, tree, chosen, estimator, seed, options).run()
-        return replace(fit, n_latents_tried=tried)
+        return replace(_best_fit(cells, tree, chosen, estimator, seed, options), n_latents_tried=tried)
+
+
+def _best_fit(
+    cells: Cells, tree: Tree, n_latents: int, estimator: Estimator, seed: int, settings: TBRSettings
+) -> TBRFit:
+    """The fit with the network, and joint with the penalty, that predicts the validation cells best.
+
+    Whole fits are compared: the errors of first stages chose worse networks on cells (docs/tbr.md).
+    """
+    validated = bool(len(cells.validation))
+    asked = settings.penalty if isinstance(settings.penalty, list) else [settings.penalty]
+    penalties = asked if validated and estimator == "joint" else asked[:1]
+
+    def run(kind: PhiKind, penalty: float | None) -> TBRFit:
+        fit = Fit(cells, tree, n_latents, estimator, seed, settings, kind=kind, penalty=penalty)
+        return fit.run()
+
+    tried = [run(kind, penalties[0]) for kind in phi_kinds(settings.phi, len(cells.train), validated)]
+    best = min(tried, key=lambda fit: fit.validation_error) if len(tried) > 1 else tried[0]
+    others = [run(best.phi.kind, penalty) for penalty in penalties[1:]]
+    if others:
+        best = min([best, *others], key=lambda fit: fit.validation_error)
+    candidates = [
+        {
+            "phi": fit.phi.kind,
+            "penalty": fit.history["penalty"].iloc[0],
+            "validation_error": fit.validation_error,
+            "chosen": fit is best,
+        }
+        for fit in [*tried, *others]
+    ]
+    return replace(best, candidates=pd.DataFrame(candidates))

@@ -17,7 +17,7 @@ from latentree.tbr.evidence import Evidence, SquaredErrors, evidence_of
 from latentree.tbr.identifiability import identifiability
 from latentree.tbr.link import link_of
 from latentree.tbr.moments import Moments, collect
-from latentree.tbr.phi import FEW_CELLS, Phi, PhiKind, phi_kinds
+from latentree.tbr.phi import FEW_CELLS, Phi, PhiKind
 from latentree.tbr.result import Estimator, TBRFit, environment_codes, named_changes
 from latentree.tbr.rotation import rotated, whitening
 from latentree.tbr.sparse_changes import Solution, least_squares, sparse_solution
@@ -26,7 +26,10 @@ from latentree.tbr.structure import Branches
 from latentree.tree import Tree
 
 Number = TypeVar("Number", int, float)
+TRIED = ["n_latents", "singular_value", "validation_error", "chosen"]
+"""Columns of ``TBRFit.n_latents_tried``."""
 
+_FIRST_STAGE = {"baseline": "baseline", "joint": "joint", "two_stage": "free"}
 # of the learning rate: the rotated latents are a good start that must not be shaken off
 _FINETUNE_RATE = 0.6
 # what null means in the settings, below FEW_CELLS training cells and from there on
@@ -43,14 +46,11 @@ _BATCH_PER_ENVIRONMENT = 0.5
 class State:
     """What gradient steps change; the moments are of the training cells, for the latents as they are now."""
 
-    kind: PhiKind
-    penalty: float
     phi: Phi
     weights: TreeWeights | FreeWeights
     intercept: nn.Parameter
     moments: Moments
     history: list[dict[str, Any]]
-    validation_error: float = np.nan
 
 
 class Fit:
@@ -59,10 +59,19 @@ class Fit:
     state: State
 
     def __init__(
-        self, cells: Cells, tree: Tree, n_latents: int, estimator: Estimator, seed: int, settings: TBRSettings
+        self,
+        cells: Cells,
+        tree: Tree,
+        n_latents: int,
+        estimator: Estimator,
+        seed: int,
+        settings: TBRSettings,
+        *,
+        kind: PhiKind,
+        penalty: float | None,
     ) -> None:
         self.estimator, self.seed, self.settings, self.tree = estimator, seed, settings, tree
-        self.n_latents = n_latents
+        self.n_latents, self.kind = n_latents, kind
         observed = set(pd.Categorical(cells.environments[cells.train]).remove_unused_categories().categories)
         self.branches = Branches.identified(tree, observed)
         self.n_environments = len(self.branches.environments)
@@ -71,95 +80,55 @@ class Fit:
         codes = environment_codes(cells.environments, tree, self.branches.environments)
         y = (cells.y / self.unit).astype(np.float32)
         self.data = StepData(cells.X, y, codes, cells.train, cells.validation)
+        self.penalty = self._by_size(penalty, _PENALTY)
         self.inputs = moments_of_inputs(cells.X, cells.train)
         self.n_intercepts = self.n_environments if settings.intercept == "environment" else 1
         self.intercept_start = float(y[cells.train].mean()) if settings.intercept != "none" else 0.0
         if self.link == "logistic" and settings.intercept != "none":
             self.intercept_start = float(np.log(self.intercept_start / (1 - self.intercept_start)))
-        self.candidates: list[dict[str, Any]] = []
         self.unmixing = np.eye(n_latents)
 
     def run(self) -> TBRFit:
         """Fit by the estimator."""
         changing = np.full(self.n_latents, self.estimator != "baseline")
+        self.train_first()
         if self.estimator == "two_stage":
-            self.train_first("free")
             self._rotate_and_finetune(changing)
-        else:
-            self.train_first(self.estimator)
         return self._result(self._final_solution(changing))
 
-    def train_first(self, stage: str) -> None:
-        """The first steps, with the network (and joint's penalty) that predicts the validation cells best."""
-        kinds = phi_kinds(self.settings.phi, len(self.data.train), bool(len(self.data.validation)))
-        asked = self.settings.penalty
-        default = self._by_size(None, _PENALTY)
-        listed = list(asked) if isinstance(asked, list) else [default if asked is None else asked]
-        if stage != "joint" or not len(self.data.validation):
-            listed = listed[:1]
-        tried = [self._trained(stage, kind, listed[0]) for kind in kinds]
-        best = self._simplest_good(tried)
-        tried += [self._trained(stage, best.kind, penalty) for penalty in listed[1:]]
-        if len(listed) > 1:
-            best = min((s for s in tried if s.kind == best.kind), key=lambda state: state.validation_error)
-        self.state = best
-        self.candidates = [
-            {
-                "phi": state.kind,
-                "penalty": state.penalty,
-                "validation_error": state.validation_error,
-                "chosen": state is best,
-            }
-            for state in tried
-        ]
-
-    def _simplest_good(self, tried: list[State]) -> State:
-        """The simplest network whose validation error is within its standard error of the smallest."""
-        if len(tried) == 1:
-            return tried[0]
-        tolerated = float(np.sqrt(2 / len(self.data.validation)))
-        most = (1 + tolerated) * min(state.validation_error for state in tried)
-        good = [state for state in tried if state.validation_error <= most]
-        return min(good, key=lambda state: len(state.phi.hidden))
-
-    def _trained(self, stage: str, kind: PhiKind, penalty: float) -> State:
-        # every draw of this candidate comes from here
+    def train_first(self) -> None:
+        """The first steps: two_stage's with free weights, all of the others'."""
         seed = derive_seed(self.seed, "tbr", self.estimator, self.n_latents)
         generator = torch.Generator().manual_seed(seed)
-        phi = Phi(kind, *self.inputs, self.n_latents, generator)
+        phi = Phi(self.kind, *self.inputs, self.n_latents, generator)
         intercept = nn.Parameter(
             torch.full((self.n_intercepts,), self.intercept_start),
             requires_grad=self.settings.intercept != "none",
         )
-        n_rows = {"baseline": 1, "joint": 0}.get(stage, self.n_environments)
+        n_rows = self.n_environments if self.estimator == "two_stage" else 1
         # of size 1 together, because latents and phenotype have unit variance
-        drawn = torch.randn((max(1, n_rows), self.n_latents), generator=generator) / np.sqrt(self.n_latents)
+        drawn = torch.randn((n_rows, self.n_latents), generator=generator) / np.sqrt(self.n_latents)
         weights: TreeWeights | FreeWeights = FreeWeights(drawn.numpy())
-        if stage == "joint":
+        if self.estimator == "joint":
             changes = np.zeros((self.branches.reduced.n_nodes - 1, self.n_latents))
-            weights = self._tree_weights(drawn.numpy()[0], changes, penalty)
+            weights = self._tree_weights(drawn.numpy()[0], changes)
         moments = Moments.zero(self.n_latents + 1, self.n_environments)
-        state = State(kind, penalty, phi, weights, intercept, moments, [])
-        self._steps(state, stage, generator)
-        if len(self.data.validation):
-            state.validation_error = self._evidence(state, self.data.validation).error(_table(state))
-        return state
+        self.state = State(phi, weights, intercept, moments, [])
+        self._steps(_FIRST_STAGE[self.estimator], generator)
 
     def _rotate_and_finetune(self, changing: np.ndarray) -> None:
         state = self.state
         start = np.linalg.inv(self._rotate())
         if self._by_size(self.settings.n_finetune_steps, _N_FINETUNE_STEPS):
-            evidence = self._evidence(state, self.data.train)
-            solution = sparse_solution(
-                evidence, None, self.branches, self._allowed(changing), self.state.penalty
-            )
+            evidence = self.evidence(self.data.train)
+            solution = sparse_solution(evidence, None, self.branches, self._allowed(changing), self.penalty)
             offset = solution.weights[self.branches.nodes, -1]
             with torch.no_grad():
                 state.intercept.copy_(torch.from_numpy(offset[: self.n_intercepts]))
             changes = solution.changes(self.branches)[:, :-1]
-            state.weights = self._tree_weights(solution.weights[0, :-1], changes, state.penalty)
+            state.weights = self._tree_weights(solution.weights[0, :-1], changes)
             seed = derive_seed(self.seed, "tbr", "finetune", self.n_latents)
-            self._steps(state, "finetune", torch.Generator().manual_seed(seed))
+            self._steps("finetune", torch.Generator().manual_seed(seed))
         self.unmixing = start
 
     def _rotate(self) -> np.ndarray:
@@ -178,12 +147,12 @@ class Fit:
             n_restarts=self.settings.n_restarts,
             seed=derive_seed(self.seed, "tbr", "rotation"),
         )
-        self._mix(self.state, found @ white)
+        self._mix(found @ white)
         return found @ white
 
-    def _steps(self, state: State, stage: str, generator: torch.Generator) -> None:
+    def _steps(self, stage: str, generator: torch.Generator) -> None:
         """Gradient steps; afterwards the latents have unit variance over the training cells."""
-        asked = self.settings
+        asked, state = self.settings, self.state
         first = self._by_size(asked.n_steps, _N_STEPS)
         second = self._by_size(asked.n_finetune_steps, _N_FINETUNE_STEPS)
         finetune = stage == "finetune"
@@ -198,7 +167,7 @@ class Fit:
             link=self.link,
         )
         rows = steps.run(state.phi, state.weights, state.intercept, self.data, generator)
-        state.history += [{"phi": state.kind, "penalty": state.penalty, **row} for row in rows]
+        state.history += [{"phi": self.kind, "penalty": self.penalty, **row} for row in rows]
         data = self.data
         state.moments = collect(state.phi, data.X, data.y, data.codes, data.train, self.n_environments)
         spread = np.sqrt(np.maximum(np.diag(state.moments.covariance()), 1e-12))
@@ -209,29 +178,25 @@ class Fit:
             centre = state.moments.mean()
             with torch.no_grad():
                 state.intercept.add_(state.weights() @ torch.from_numpy(centre / spread).float())
-        self._mix(state, np.diag(1 / spread), centre)
+        self._mix(np.diag(1 / spread), centre)
 
-    def _mix(self, state: State, matrix: np.ndarray, centre: np.ndarray | None = None) -> None:
+    def _mix(self, matrix: np.ndarray, centre: np.ndarray | None = None) -> None:
         """Replace the latents z by ``matrix @ (z - centre)``."""
-        state.phi.mix(matrix, centre)
-        state.moments = state.moments.mixed(matrix, centre)
-
-    def _evidence(self, state: State, rows: np.ndarray) -> Evidence:
-        """What the cells say about the weights for the latents as they are now."""
-        data, intercept = self.data, self.settings.intercept != "none"
-        if self.link == "logistic":
-            z = state.phi.latents(data.X, rows)
-            return evidence_of(
-                z, data.y[rows], data.codes[rows], self.n_environments, binary=True, intercept=intercept
-            )
-        moments = state.moments
-        if rows is not data.train:
-            moments = collect(state.phi, data.X, data.y, data.codes, rows, self.n_environments)
-        return SquaredErrors(moments if intercept else moments.without_intercept())
+        self.state.phi.mix(matrix, centre)
+        self.state.moments = self.state.moments.mixed(matrix, centre)
 
     def evidence(self, rows: np.ndarray) -> Evidence:
         """What these cells say about the weights for the latents as they are now."""
-        return self._evidence(self.state, rows)
+        data, intercept, phi = self.data, self.settings.intercept != "none", self.state.phi
+        if self.link == "logistic":
+            z = phi.latents(data.X, rows)
+            return evidence_of(
+                z, data.y[rows], data.codes[rows], self.n_environments, binary=True, intercept=intercept
+            )
+        moments = self.state.moments
+        if rows is not data.train:
+            moments = collect(phi, data.X, data.y, data.codes, rows, self.n_environments)
+        return SquaredErrors(moments if intercept else moments.without_intercept())
 
     def _is_small(self) -> bool:
         return len(self.data.train) < FEW_CELLS
@@ -242,8 +207,8 @@ class Fit:
             return asked
         return defaults[0] if self._is_small() else defaults[1]
 
-    def _tree_weights(self, root: np.ndarray, changes: np.ndarray, penalty: float) -> TreeWeights:
-        return TreeWeights(self.branches.paths, root, changes, penalty, proximal=self.settings.proximal)
+    def _tree_weights(self, root: np.ndarray, changes: np.ndarray) -> TreeWeights:
+        return TreeWeights(self.branches.paths, root, changes, self.penalty, proximal=self.settings.proximal)
 
     def _allowed(self, changing: np.ndarray) -> np.ndarray:
         """Which latents, and whether the intercept, may change along the tree."""
@@ -257,7 +222,7 @@ class Fit:
             self.evidence(rows) if len(rows) else None,
             self.branches,
             self._allowed(changing),
-            self.state.penalty,
+            self.penalty,
         )
 
     def _result(self, solution: Solution) -> TBRFit:
@@ -267,7 +232,7 @@ class Fit:
         order = np.argsort(-(effects**2).mean(axis=0), kind="stable")
         signs = np.where(effects.mean(axis=0) < 0, -1.0, 1.0)[order]
         turn = np.eye(self.n_latents)[order] * signs[:, None]
-        self._mix(state, turn)
+        self._mix(turn)
         names = [f"latent{i + 1}" for i in range(self.n_latents)]
         weights = self.unit * solution.weights
         mixed = weights[:, :-1][:, order] * signs
@@ -289,10 +254,9 @@ class Fit:
             root=pd.Series(mixed[0], index=names, name=self.tree.root),
             branches=pd.DataFrame({"carried_by": list(self.branches.carried_by)}, index=changes.index),
             history=pd.DataFrame(state.history),
-            candidates=pd.DataFrame(self.candidates),
-            n_latents_tried=pd.DataFrame(
-                columns=["n_latents", "singular_value", "validation_error", "chosen"]
-            ),
+            candidates=pd.DataFrame(),
+            n_latents_tried=pd.DataFrame(columns=TRIED),
+            validation_error=solution.validation_error,
             penalty=solution.penalty,
             unit=self.unit,
             singular_values=singular_values,
@@ -304,17 +268,3 @@ class Fit:
                 baseline=self.estimator == "baseline",
             ),
         )
-
-
-def _table(state: State) -> np.ndarray:
-    """Trained weights of every environment with the intercept, float64 (n_environments, n_latents + 1)."""
-    with torch.no_grad():
-        weights = state.weights().double().numpy()
-        offset = state.intercept.double().numpy()
-    n_environments = len(state.moments.n_cells)
-    return np.column_stack(
-        [
-            np.broadcast_to(weights, (n_environments, weights.shape[1])),
-            np.broadcast_to(offset, (n_environments,)),
-        ]
-    )

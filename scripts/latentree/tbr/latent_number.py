@@ -5,7 +5,8 @@ import pandas as pd
 
 from latentree.settings import TBRSettings
 from latentree.tbr.cells import Cells
-from latentree.tbr.fitting import Fit
+from latentree.tbr.fitting import TRIED, Fit
+from latentree.tbr.phi import PhiKind, phi_kinds
 from latentree.tbr.rotation import whitening
 from latentree.tbr.sparse_changes import least_squares
 from latentree.tree import Tree
@@ -24,11 +25,19 @@ def latents_tried(cells: Cells, tree: Tree, seed: int, settings: TBRSettings) ->
     Returns
     -------
     A row for each number of latents from 1: n_latents, singular_value (of the weights of white latents),
-    validation_error (training cells' where there are no validation cells), chosen.
+    validation_error (training cells' where there are no validation cells), chosen. Of the network whose
+    smallest error is smallest, where the settings leave it open.
     """
+    kinds = phi_kinds(settings.phi, len(cells.train), bool(len(cells.validation)))
+    tried = [_tried(cells, tree, seed, settings, kind) for kind in kinds]
+    return min(tried, key=lambda table: table["validation_error"].min())
+
+
+def _tried(cells: Cells, tree: Tree, seed: int, settings: TBRSettings, kind: PhiKind) -> pd.DataFrame:
+    """The table of one network."""
     most = min(settings.max_latents, cells.X.shape[1])
-    fit = Fit(cells, tree, most, "two_stage", seed, settings)
-    fit.train_first("free")
+    fit = Fit(cells, tree, most, "two_stage", seed, settings, kind=kind, penalty=None)
+    fit.train_first()
     allowed = np.append(np.ones(most, dtype=bool), settings.intercept == "environment")
     weights = least_squares(fit.evidence(cells.train), fit.branches, allowed).weights[fit.branches.nodes]
     white = whitening(fit.state.moments.covariance())
@@ -41,11 +50,6 @@ def latents_tried(cells: Cells, tree: Tree, seed: int, settings: TBRSettings) ->
         errors.append(judge.error(np.column_stack([cut, weights[:, -1]])))
     found = np.array(errors)
     chosen = int(np.flatnonzero(found <= (1 + _TOLERATED) * found.min())[0])
-    return pd.DataFrame(
-        {
-            "n_latents": np.arange(1, len(values) + 1),
-            "singular_value": values / np.sqrt(len(effects)),
-            "validation_error": found,
-            "chosen": np.arange(len(values)) == chosen,
-        }
-    )
+    numbers = np.arange(len(values))
+    columns = numbers + 1, values / np.sqrt(len(effects)), found, numbers == chosen
+    return pd.DataFrame(dict(zip(TRIED, columns, strict=True)))

@@ -49,9 +49,12 @@ class TBRFit:
     history
         One row per 50 steps: stage, phi, penalty, step, the loss by its parts (phenotype, changes),
         learning_rate, cpu_seconds, wall_seconds.
+    validation_error
+        Of the validation cells: mean squared error in units of the phenotype's variance, or mean
+        deviance; NaN where there are none.
     candidates
-        What the validation cells chose among: phi, penalty, validation_error (mean squared error in
-        units of the phenotype's variance, or mean deviance), chosen.
+        What the validation cells chose among: phi, penalty (of the gradient steps), validation_error,
+        chosen.
     n_latents_tried
         Where the number of latents was chosen: n_latents, singular_value, validation_error (of weights
         of so low a rank), chosen. Empty otherwise.
@@ -81,6 +84,7 @@ class TBRFit:
     root: pd.Series
     branches: pd.DataFrame
     history: pd.DataFrame
+    validation_error: float
     candidates: pd.DataFrame
     n_latents_tried: pd.DataFrame
     penalty: float

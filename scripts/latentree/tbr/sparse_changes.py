@@ -6,7 +6,7 @@ refitted without the penalty. With the logistic link the moments are those of th
 the weights without penalty, and refits are Newton steps.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,11 +27,13 @@ _NEWTON_TOLERANCE = 1e-4
 class Solution:
     """Weights of every node of the reduced tree, float64 (n_nodes, n_latents + 1), intercept last.
 
-    ``penalty`` is the one that chose the changes.
+    ``penalty`` is the one that chose the changes, ``validation_error`` the mean deviance of the
+    validation cells, NaN where there are none.
     """
 
     weights: np.ndarray
     penalty: float
+    validation_error: float = np.nan
 
     def changes(self, branches: Branches) -> np.ndarray:
         """Child minus parent, (n_branches, n_latents + 1); exactly 0 where nothing changes."""
@@ -58,7 +60,7 @@ def sparse_solution(
     start = least_squares(evidence, branches, allowed)
     n_branches = branches.reduced.n_nodes - 1
     if penalty == 0 or n_branches == 0 or not allowed[:-1].any():
-        return start
+        return start if validation is None else _judged(start, validation, branches)
     problem = TreeProblem.build(evidence.quadratic(start.weights[branches.nodes]), branches)
     ridge = _ridge(evidence, start.weights[branches.nodes])
     path = [penalty * factor for factor in (_PENALTY_PATH if validation is not None else (1.0,))]
@@ -73,9 +75,15 @@ def sparse_solution(
         found.append(Solution(weights, value))
     if validation is None:
         return found[0]
-    errors = np.array([validation.error(solution.weights[branches.nodes]) for solution in found])
+    found = [_judged(solution, validation, branches) for solution in found]
     tolerated = max(_TOLERATED, float(np.sqrt(2 / validation.n_cells)))
-    return found[int(np.flatnonzero(errors <= (1 + tolerated) * errors.min())[0])]
+    most = (1 + tolerated) * min(solution.validation_error for solution in found)
+    return next(solution for solution in found if solution.validation_error <= most)
+
+
+def _judged(solution: Solution, validation: Evidence, branches: Branches) -> Solution:
+    """The solution with its validation error."""
+    return replace(solution, validation_error=validation.error(solution.weights[branches.nodes]))
 
 
 def least_squares(evidence: Evidence, branches: Branches, allowed: np.ndarray) -> Solution:
