@@ -147,6 +147,9 @@ class TBRSettings(Settings):
         " number of environments at least",
     )
     weight_decay: float | None = Field(
-        None, ge=0, description="decoupled, on phi only; null: 0.1 below 5,000 training cells, else 0"
+        None,
+        ge=0,
+        description="decoupled, on phi only; null: 0.1 below 5,000 training cells, else 0.3 for 400,000 and"
+        " more for fewer (by the root of their ratio), 2 at most",
     )
     n_restarts: int = Field(64, ge=1, description="random starts of the rotation search")

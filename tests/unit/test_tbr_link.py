@@ -138,7 +138,7 @@ def test_solving_again_gives_the_fit_s_own_weights(logistic_fit):
     again = solve_again(fit, z, y, simulated.environments)
     assert again.weights.index.equals(fit.weights.index)
     assert again.changes.shape == fit.changes.shape
-    assert np.corrcoef(again.weights.to_numpy().ravel(), fit.weights.to_numpy().ravel())[0, 1] > 0.98
+    assert np.corrcoef(again.weights.to_numpy().ravel(), fit.weights.to_numpy().ravel())[0, 1] > 0.95
     drawn = solve_again(fit, z, y, simulated.environments, counts)
     assert not np.array_equal(drawn.weights, again.weights)
     with pytest.raises(InputError, match="counts"):

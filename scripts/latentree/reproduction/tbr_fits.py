@@ -32,8 +32,8 @@ _BASE: Mapping[str, Any] = {"intercept": "none", "phi": "large"}
 # fewer than the library's defaults, because the study is of hundreds of fits
 _STEPS: Mapping[str, Mapping[str, int]] = {
     "baseline": {"n_steps": 500},
-    "joint": {"n_steps": 900, "n_finetune_steps": 600},
-    "two_stage": {"n_steps": 900, "n_finetune_steps": 600},
+    "joint": {"n_steps": 800, "n_finetune_steps": 500},
+    "two_stage": {"n_steps": 800, "n_finetune_steps": 500},
 }
 _QUICK: Mapping[str, int] = {"n_steps": 40, "n_finetune_steps": 20, "n_restarts": 4}
 

@@ -34,10 +34,13 @@ _FIRST_STAGE = {"baseline": "baseline", "joint": "joint", "two_stage": "free"}
 _FINETUNE_RATE = 0.6
 # what null means in the settings, below FEW_CELLS training cells and from there on
 _PENALTY = (0.03, 0.1)
-_WEIGHT_DECAY = (0.1, 0.0)
 _N_STEPS = (800, 1500)
 _N_FINETUNE_STEPS = (400, 900)
 _BATCH_SIZE = (512, 1024)
+# weight decay below FEW_CELLS, for so many cells, and its bound where it grows for fewer (docs/tbr.md)
+_WEIGHT_DECAY_SMALL = 0.1
+_WEIGHT_DECAY, _WEIGHT_DECAY_CELLS = 0.3, 400_000
+_MOST_WEIGHT_DECAY = 2.0
 # at least so many cells in a step for each environment; with fewer its weights are learnt too slowly
 _BATCH_PER_ENVIRONMENT = 0.5
 
@@ -162,7 +165,7 @@ class Fit:
             batch_size=asked.batch_size
             or max(self._by_size(None, _BATCH_SIZE), int(_BATCH_PER_ENVIRONMENT * self.n_environments)),
             learning_rate=asked.learning_rate * (_FINETUNE_RATE if finetune else 1.0),
-            weight_decay=self._by_size(asked.weight_decay, _WEIGHT_DECAY),
+            weight_decay=self._weight_decay(),
             stage=stage,
             link=self.link,
         )
@@ -197,6 +200,14 @@ class Fit:
         if rows is not data.train:
             moments = collect(phi, data.X, data.y, data.codes, rows, self.n_environments)
         return SquaredErrors(moments if intercept else moments.without_intercept())
+
+    def _weight_decay(self) -> float:
+        """What was asked for, or what was measured to predict best for so many training cells."""
+        if self.settings.weight_decay is not None:
+            return self.settings.weight_decay
+        if self._is_small():
+            return _WEIGHT_DECAY_SMALL
+        return min(_MOST_WEIGHT_DECAY, _WEIGHT_DECAY * (_WEIGHT_DECAY_CELLS / len(self.data.train)) ** 0.5)
 
     def _is_small(self) -> bool:
         return len(self.data.train) < FEW_CELLS
