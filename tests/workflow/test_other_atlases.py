@@ -18,7 +18,9 @@ def test_an_example_runs_from_its_config_alone(checkout, shared_data, name):
     config = json.loads(json.dumps(config).replace('"data/', f'"{shared_data}/'))
     config.update(seeds=[0], models={"pca": {"n_factors": 5}}, results="results")
     config["downstream"] = NO_REFITS
-    config["tbr"].update(estimators=["baseline"], n_steps=50, phenotype={"n_changes": [1]})
+    measured = config["tbr"].get("phenotype", {}).get("column") is not None
+    phenotype = config["tbr"]["phenotype"] | {"n_bootstrap": 0} if measured else {"n_changes": [1]}
+    config["tbr"].update(estimators=["baseline"], n_steps=50, phenotype=phenotype)
     checkout.snakemake("--configfile", checkout.config(config))
 
     folders = {path.parent.name for path in (checkout.root / "results").glob("*/atlas.h5ad")}
