@@ -27,7 +27,7 @@ more where there are fewer, where the paper has 3,000 each ({FULL_CELLS:,}; "ful
 are for training, a quarter is for the choice of sparsity, a quarter is scored. Network of 256 and 64 as in
 the paper, no intercepts, 1,300 steps of 1,024 cells for `joint` (the paper's objective) and `two_stage`
 (ours, which stands for TBR where `joint` is not fitted), 500 for `baseline` (one vector for all); "full
-size" has the library's own numbers of steps. 10 data sets (`joint`: 5) by k, 5 in other settings, 3 in "full
+size" has the library's own numbers of steps. 10 data sets (`joint`: 5) by k, 3 in other settings, in "full
 size" and for the number of latents. Noise on the latents caps MCC at .995. Chance: MCC of the true latents
 under a random rotation; an MCC below its 95th percentile shows no disentanglement, however far above the
 baseline's it is. "mse / noise": squared error of y over that of the best prediction from the inputs. ATE

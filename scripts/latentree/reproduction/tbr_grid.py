@@ -24,7 +24,7 @@ LEAF_DEPTHS, NODE_DEPTHS = (3, 4, 5, 6, 7), (3, 5)
 FULL = "all nodes, k 1, full size"
 
 _ALL: Mapping[Estimator, int] = {"baseline": 10, "joint": 5, "two_stage": 10}
-_SIDE: Mapping[Estimator, int] = {"baseline": 5, "two_stage": 5}
+_SIDE: Mapping[Estimator, int] = {"baseline": 3, "two_stage": 3}
 _FEW: Mapping[Estimator, int] = {"baseline": 3, "two_stage": 3}
 _FEW_TREE: Mapping[Estimator, int] = {"two_stage": 3}
 _FULL: Mapping[Estimator, int] = {"baseline": 3, "joint": 3, "two_stage": 3}
