@@ -222,43 +222,58 @@ def _tree(n_environments: int) -> Any:
 
 # ---- time to disentangle
 
+_ESTIMATORS = {
+    1: ("two_stage", "joint", "baseline"),
+    2: ("two_stage", "baseline"),
+    3: ("two_stage", "baseline"),
+}
+
 
 def accuracy_rows(chosen: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Every estimator on the paper's simulation, one change per branch."""
+    """The estimators on the paper's simulation: all at one change per branch, two at two and three."""
+    for seed in range(chosen.seeds):
+        for n_changes, estimators in _ESTIMATORS.items():
+            yield from _accuracies(chosen, seed, n_changes, estimators)
+
+
+def _accuracies(
+    chosen: argparse.Namespace, seed: int, n_changes: int, estimators: tuple[str, ...]
+) -> Iterator[dict[str, Any]]:
+    """Rows of one data set."""
     from latentree.metrics.mcc import mcc
     from latentree.simulate import simulate_environments
     from latentree.tbr import fit_tbr
 
-    depth, n_latents = (3, 2) if chosen.quick else (7, 5)
-    settings = {"n_steps": 50, "n_finetune_steps": 20} if chosen.quick else None
-    for seed in range(chosen.seeds):
-        sim = simulate_environments(depth, n_latents, n_cells=chosen.cells, seed=seed)
-        side = np.random.default_rng(seed).choice(3, len(sim.y), p=[0.5, 0.25, 0.25])
-        train, validation, test = (np.flatnonzero(side == i) for i in range(3))
-        floor = np.mean((sim.signal[test] - sim.y[test]) ** 2)
-        for estimator in ("two_stage", "joint", "baseline"):
-            with one_thread(), cpu_clock() as clock:
-                fit = fit_tbr(
-                    sim.X,
-                    sim.y,
-                    sim.environments,
-                    sim.tree,
-                    n_latents,
-                    estimator,
-                    seed,
-                    settings,
-                    train=train,
-                    validation=validation,
-                )
-            error = np.mean((fit.predict(sim.X[test], sim.environments[test]) - sim.y[test]) ** 2)
-            yield {
-                "estimator": estimator,
-                "seed": seed,
-                "cells": len(sim.y),
-                "cpu_seconds": clock.seconds,
-                "mcc": mcc(sim.Z[test], fit.latents(sim.X[test])),
-                "error_over_floor": error / floor,
-            }
+    depth, n_latents = (3, 3) if chosen.quick else (7, 5)
+    settings = {"n_steps": 50, "n_finetune_steps": 20} if chosen.quick else {}
+    sim = simulate_environments(depth, n_latents, n_changes=n_changes, n_cells=chosen.cells, seed=seed)
+    side = np.random.default_rng(seed).choice(3, len(sim.y), p=[0.5, 0.25, 0.25])
+    train, validation, test = (np.flatnonzero(side == i) for i in range(3))
+    floor = np.mean((sim.signal[test] - sim.y[test]) ** 2)
+    for estimator in estimators:
+        with one_thread(), cpu_clock() as clock:
+            fit = fit_tbr(
+                sim.X,
+                sim.y,
+                sim.environments,
+                sim.tree,
+                n_latents,
+                estimator,
+                seed,
+                settings,
+                train=train,
+                validation=validation,
+            )
+        error = np.mean((fit.predict(sim.X[test], sim.environments[test]) - sim.y[test]) ** 2)
+        yield {
+            "estimator": estimator,
+            "changes": n_changes,
+            "seed": seed,
+            "cells": len(sim.y),
+            "cpu_seconds": clock.seconds,
+            "mcc": mcc(sim.Z[test], fit.latents(sim.X[test])),
+            "error_over_floor": error / floor,
+        }
 
 
 def _steps_seconds(fit: Any) -> float:
