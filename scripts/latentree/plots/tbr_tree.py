@@ -29,7 +29,7 @@ _LEVEL_INCHES = 0.55
 _WIDEST = 14.0
 # marker areas in square points, of no change and of the largest one
 _SMALLEST, _LARGEST = 16.0, 90.0
-_GAP_POINTS = 10.0
+_GAP_POINTS = 12.0
 _PLACE = 0.35
 _PREFERRED = ("two_stage", "joint")
 
