@@ -41,6 +41,8 @@ _BATCH_SIZE = (512, 1024)
 _WEIGHT_DECAY_SMALL = 0.1
 _WEIGHT_DECAY, _WEIGHT_DECAY_CELLS = 0.3, 400_000
 _MOST_WEIGHT_DECAY = 2.0
+# share of the variance of the first weights that environments have in common
+_COMMON_START = 0.7
 # at least so many cells in a step for each environment; with fewer its weights are learnt too slowly
 _BATCH_PER_ENVIRONMENT = 0.5
 
@@ -109,8 +111,10 @@ class Fit:
             requires_grad=self.settings.intercept != "none",
         )
         n_rows = self.n_environments if self.estimator == "two_stage" else 1
-        # of size 1 together, because latents and phenotype have unit variance
-        drawn = torch.randn((n_rows, self.n_latents), generator=generator) / np.sqrt(self.n_latents)
+        # mostly alike, or groups of environments learn the same latent with opposite signs and stay so; of
+        # size 1 together, because latents and phenotype have unit variance
+        common, own = (torch.randn((n, self.n_latents), generator=generator) for n in (1, n_rows))
+        drawn = (_COMMON_START**0.5 * common + (1 - _COMMON_START) ** 0.5 * own) / np.sqrt(self.n_latents)
         weights: TreeWeights | FreeWeights = FreeWeights(drawn.numpy())
         if self.estimator == "joint":
             changes = np.zeros((self.branches.reduced.n_nodes - 1, self.n_latents))
