@@ -117,11 +117,15 @@ class TBRSettings(Settings):
     intercept: Literal["none", "global", "environment"] = Field(
         "global", description="constant of the phenotype: none, one for all, or one for each environment"
     )
-    penalty: Annotated[float, Field(ge=0)] | Annotated[list[float], AfterValidator(each_once)] | None = Field(
+    penalty: (
+        Annotated[float, Field(ge=0)]
+        | Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1), AfterValidator(each_once)]
+        | None
+    ) = Field(
         None,
         description="weight of the absolute branch changes, per environment, for a phenotype in units of"
-        " its sd; a list: joint takes the one with the smallest validation error; null: 0.03 below 5,000"
-        " training cells, else 0.1",
+        " its sd; a list: joint takes the one with the smallest validation error, two_stage the first;"
+        " null: 0.03 below 5,000 training cells, else 0.1",
     )
     proximal: bool = Field(
         False, description="joint steps by soft thresholding, which makes exact zeros, not by the L1 gradient"

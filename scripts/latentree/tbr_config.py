@@ -54,6 +54,9 @@ class PhenotypeConfig(Settings):
             raise ValueError(
                 f"kind is {self.kind!r}, so column must {'' if self.column is None else 'not '}be given"
             )
+        for key in ("positive", "donor", "denoised"):
+            if self.column is None and getattr(self, key) is not None:
+                raise ValueError(f"{key} is for a measured phenotype, but column names none")
         return self
 
 

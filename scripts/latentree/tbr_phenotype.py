@@ -201,20 +201,26 @@ def _donor_cautions(phenotype: MeasuredPhenotype, obs: pd.DataFrame) -> list[str
             " one donor are alike they are too narrow"
         ]
     said = []
-    groups = donors_by_value(phenotype.y, phenotype.donors, phenotype.kind)
-    n_donors = len(set(phenotype.donors.tolist()))
-    fewest = min(len(group) for group in groups)
+    train = _is_training(obs.iloc[phenotype.rows])
+    # the bootstrap draws training cells' donors only
+    donors = phenotype.donors[train]
+    groups = donors_by_value(phenotype.y[train], donors, phenotype.kind)
+    fewest = min((len(group) for group in groups), default=0)
     if fewest < FEW_DONORS:
         of_value = f", {fewest} with one of the values" if len(groups) > 1 else ""
         said.append(
-            f"{n_donors} donors{of_value}: below {FEW_DONORS} an interval over donors means little, and a"
-            " difference"
-            " between donors cannot be told from an effect"
+            f"{len(set(donors.tolist()))} donors with training cells{of_value}: below {FEW_DONORS} an"
+            " interval over donors means little, and a difference between donors cannot be told from an"
+            " effect"
         )
-    sides = obs["split"].astype(str).to_numpy()[phenotype.rows] if "split" in obs else None
-    if sides is not None:
-        seen = set(phenotype.donors[sides == "train"].tolist())
-        if set(phenotype.donors[sides == "test"].tolist()) & seen:
+    if fewest < 2:
+        said.append(
+            "Where one donor has all training cells, or all with one of the values, donors cannot be drawn:"
+            " intervals draw single cells, and since cells of one donor are alike they are too narrow"
+        )
+    if "split" in obs:
+        tested = obs["split"].astype(str).to_numpy()[phenotype.rows] == "test"
+        if set(phenotype.donors[tested].tolist()) & set(donors.tolist()):
             said.append(
                 "Test cells come from donors that were trained on: the scores hold for new cells of these"
                 " donors, not"

@@ -10,6 +10,7 @@ from latentree.plots.tbr import draw_tbr
 from latentree.plots.tbr_tree import draw_tbr_tree, excludes_zero, shown_fit
 from latentree.report import write_report
 from latentree.report.tbr_tables import (
+    _below,
     changes_table,
     genes_table,
     identifiability_table,
@@ -19,6 +20,7 @@ from latentree.report.tbr_tables import (
 )
 from latentree.report.tbr_verdicts import measured_verdicts, tbr_sentences
 from latentree.simulate import balanced_tree
+from latentree.tbr.measured_tables import joined
 from latentree.tree import Tree
 
 TREE = Tree.from_table([("root", None), ("n", "root"), (ATTACK, "n"), ("b;c", "n"), ("d", "root")])
@@ -257,3 +259,8 @@ def test_tables_of_an_earlier_measured_run_are_not_shown(tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert "What changes where" not in page
     assert "Held-out cell types" in page
+
+
+@pytest.mark.parametrize("names", [["a;b", "c\\", "d"], ["\\;", "x\ny"], ["one"]])
+def test_joined_names_of_cell_types_are_read_back(names):
+    assert _below(joined(names)) == ", ".join(names)

@@ -156,6 +156,13 @@ def test_cells_are_drawn_within_their_environments():
         assert (counts[:5].sum(), counts[5:].sum()) == (5, 2)
 
 
+def test_a_value_of_one_donor_is_refused_because_every_draw_would_hold_it():
+    donors = np.repeat(["a", "b", "c"], 4)
+    y = np.repeat([0.0, 0, 1], 4)
+    with pytest.raises(InputError, match="all training cells with one of the values are of one donor, 'c'"):
+        _drawing(y, donors.astype(object), donors, binary=True)
+
+
 def test_one_donor_or_one_draw_is_refused(alike):
     z = alike.fit.latents(alike.Z)
     with pytest.raises(InputError, match="are of one donor, 'd'"):

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from latentree.errors import InputError
 from latentree.metrics.mcc import mcc
 from latentree.muon import Muon, orthogonalised
 from latentree.simulate import balanced_tree, node_weights, simulate_environments, sparse_changes
@@ -211,6 +212,7 @@ def test_nothing_is_said_against_latents_that_change_alone_in_many_environments(
         ({"singular_values": [1, 1], "changes": [[0, 0]]}, "no effect changes"),
         ({"singular_values": [1, 1], "changes": [[1, 0], [0, 1]], "n_environments": 9}, "about 32"),
         ({"singular_values": [1, 1], "changes": [[1, 0]], "n_environments": 1}, "ask for fewer"),
+        ({"singular_values": [1], "changes": [[1, 0]], "n_environments": 1}, "1 environments cannot tell 2"),
         ({"singular_values": [1, 1], "changes": [[1, 1], [1, 0]]}, "1 of 2 latents change alone"),
         ({"singular_values": [1, 1], "changes": [[1, 0], [0, 1]], "n_cells": 2}, "lean on neighbours"),
         ({"singular_values": [1, 1], "changes": [[0, 0]], "baseline": True}, "never told apart"),
@@ -239,3 +241,9 @@ def test_a_fit_judges_itself(linear):
     unrotated = rotated @ fit.unmixing.T
     assert mcc(linear.Z, rotated) > 0.97 > mcc(linear.Z, unrotated)
     assert np.array_equal(fitted(linear, estimator="joint", settings={"phi": "linear"}).unmixing, np.eye(3))
+
+
+@pytest.mark.parametrize("penalty", [[], [-1.0, 0.1]])
+def test_a_list_of_penalties_holds_some_and_none_below_0(linear, penalty):
+    with pytest.raises(InputError, match="penalty"):
+        fitted(linear, settings={"penalty": penalty})

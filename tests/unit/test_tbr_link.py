@@ -167,3 +167,21 @@ def test_a_logistic_link_needs_zeros_and_ones(logistic_fit):
         fit_tbr(
             simulated.X, simulated.y, simulated.environments, simulated.tree, settings={"link": "logistic"}
         )
+
+
+@pytest.mark.parametrize("estimator", ["baseline", "joint", "two_stage"])
+def test_a_model_without_intercept_has_none(cells, estimator):
+    z, y, codes, branches, _ = cells
+    names = np.array(branches.environments, dtype=object)[codes]
+    settings = {"phi": "linear", "intercept": "none", "n_steps": 100, "n_finetune_steps": 50}
+    fit = fit_tbr(z, y, names, branches.tree, 2, estimator, settings=settings)
+    assert (fit.intercepts == 0).all()
+    assert np.corrcoef(fit.predict(z, names), y)[0, 1] > 0.3
+
+
+def test_weights_without_intercept_are_those_of_logistic_regression(cells):
+    z, y, codes, branches, _ = cells
+    evidence = evidence_of(z, y, codes, 4, binary=True, intercept=False)
+    found = least_squares(evidence, branches, np.zeros(3, dtype=bool)).weights
+    expected = LogisticRegression(C=np.inf, tol=1e-8, fit_intercept=False).fit(z, y)
+    assert found[0] == pytest.approx([*expected.coef_[0], 0.0], abs=2e-3)

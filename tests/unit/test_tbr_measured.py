@@ -126,7 +126,7 @@ def test_the_program_s_genes_lead_and_not_those_that_tell_types_apart(found):
 
 def test_warnings_are_rows_beside_the_quantities(found):
     said = found.identifiability[found.identifiability["quantity"] == "warning"]["note"]
-    assert said.str.contains("6 donors, 3 with one of the values").any()
+    assert said.str.contains("6 donors with training cells, 3 with one of the values").any()
     assert said.str.contains("another network would have found is not in them").any()
     assert (found.identifiability["quantity"] != "warning").any()
 
@@ -144,6 +144,17 @@ def test_the_baseline_has_no_intervals(cells, tree):
     assert result.changes["lower"].isna().all()
     table = metrics(result)
     assert table["log_loss"] == table["log_loss_baseline"]
+
+
+def test_cells_are_drawn_where_one_donor_has_all_of_a_value(cells, tree):
+    lonely = cells.copy()
+    lonely.obs["donor"] = np.where(lonely.obs["condition"] == "stim", "d3", lonely.obs["donor"])
+    result = run_measured(lonely, tree, config(phenotype={"donor": "donor"}), [0], "two_stage")
+    assert set(result.changes["bootstrap_unit"]) == {"cells"}
+    said = result.identifiability["note"]
+    assert said.str.contains("donors cannot be drawn: intervals draw single cells").any()
+    # the fit finds no change here, so that no draw can have one
+    assert said.str.contains("intervals of 0 to 0 do not say").any() == (result.changes["change"] == 0).all()
 
 
 def test_cells_without_a_value_are_left_out_everywhere(cells, tree):

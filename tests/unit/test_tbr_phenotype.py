@@ -115,8 +115,31 @@ def test_few_donors_and_donors_on_both_sides_are_cautions():
     table = obs(y=["a", "a", "b", "b"] * 2, donor=["d1", "d2", "d3", "d4"] * 2)
     found = read(table, donor="donor")
     said = cautions(found, by_cell_type(found, table), table)
-    assert "4 donors, 2 with one of the values: below 4" in said[0]
+    assert "4 donors with training cells, 2 with one of the values: below 4" in said[0]
     assert "Test cells come from donors that were trained on" in said[1]
+
+
+def test_only_donors_that_were_trained_on_count():
+    donors = ["d1", "d2", "d3", "d1", "d2", "d4", "d5", "d6"]
+    table = obs(y=np.arange(8.0), donor=donors)
+    found = read(table, donor="donor")
+    said = cautions(found, by_cell_type(found, table), table)
+    assert len(said) == 1
+    assert said[0].startswith("3 donors with training cells: below 4")
+
+
+def test_one_donor_of_a_value_is_a_caution_because_it_cannot_be_drawn():
+    table = obs(y=["a", "a", "b", "b"] * 2, donor=["d1", "d2", "d3", "d3"] * 2)
+    found = read(table, donor="donor")
+    said = cautions(found, by_cell_type(found, table), table)
+    assert "3 donors with training cells, 1 with one of the values" in said[0]
+    assert "intervals draw single cells" in said[1]
+
+
+@pytest.mark.parametrize("more", [{"positive": "b"}, {"donor": "d"}, {"denoised": True}])
+def test_keys_of_a_measured_phenotype_want_a_column(more):
+    with pytest.raises(ValueError, match="is for a measured phenotype, but column names none"):
+        PhenotypeConfig.model_validate(more)
 
 
 def test_donors_are_drawn_within_values_only_where_each_has_one():

@@ -65,7 +65,7 @@ def test_a_column_becomes_changes_genes_and_a_picture(with_atlas):
     assert "CD8\\; T" in set(changes["cell_types_below"])
     assert set(tables["tbr_genes"].query("rank <= 3")["gene"]) == {"G0", "G1", "G2"}
     said = tables["tbr_identifiability"].query("quantity == 'warning'")["note"]
-    assert said.str.contains("4 donors, 2 with one of the values").any()
+    assert said.str.contains("4 donors with training cells, 2 with one of the values").any()
     assert tables["tbr_phenotype"]["n_cells"].sum() == 295
     assert (results / "figures/tbr_tree.svg").is_file()
     page = (results / "report.html").read_text()

@@ -1,5 +1,6 @@
 """Tables of tree-based regularisation as they are shown."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -275,8 +276,7 @@ def _fit_name(fit: pd.DataFrame) -> str:
 
 def _below(names: str, limit: int = 4) -> str:
     """``A, B, C and 3 more``; names are joined as in the table."""
-    parts = [part.replace("\0", ";") for part in names.replace("\\;", "\0").split(";")]
-    parts = [part.replace("\\\\", "\\") for part in parts if part]
+    parts = [re.sub(r"\\(.)", r"\1", part) for part in re.findall(r"(?:\\.|[^;\\])+", names)]
     more = f" and {len(parts) - limit} more" if len(parts) > limit else ""
     return ", ".join(parts[:limit]) + more
 

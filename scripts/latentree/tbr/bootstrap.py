@@ -31,7 +31,7 @@ class Intervals:
     n_units
         How many of them there are.
     n_replicates
-        How many draws could be solved.
+        How many draws were made.
     """
 
     lower: pd.DataFrame
@@ -76,7 +76,7 @@ def bootstrap_changes(
     Raises
     ------
     InputError
-        Fewer than two replicates are asked for, or there is only one donor.
+        Fewer than two replicates are asked for, or no other donor can be drawn in the place of one.
     """
     if n_replicates < 2:
         raise InputError(
@@ -112,13 +112,15 @@ def _drawing(
     if donors is None:
         return _drawn_within(pd.factorize(environments)[0], np.arange(len(y))), len(y)
     names, number = np.unique(donors.astype(str), return_inverse=True)
-    if len(names) < 2:
+    groups = donors_by_value(y, donors.astype(str), "binary" if binary else "continuous")
+    lonely = next((group[0] for group in groups if len(group) == 1), None)
+    if lonely is not None:
+        of_value = " with one of the values" if len(groups) > 1 else ""
         raise InputError(
             "tbr.phenotype.donor",
-            f"all {len(y)} training cells are of one donor, {str(names[0])!r}",
+            f"all training cells{of_value} are of one donor, {lonely!r}, so every draw holds it",
             "Leave donor out: cells are drawn then, and the intervals say nothing about other donors",
         )
-    groups = donors_by_value(y, donors.astype(str), "binary" if binary else "continuous")
     group = {name: i for i, members in enumerate(groups) for name in members}
     return _drawn_within(np.array([group[name] for name in names]), number), len(names)
 

@@ -55,13 +55,15 @@ class LogOdds:
     Parameters
     ----------
     z
-        (n_cells, n_latents + 1) latents and the constant (0 in a model without intercept).
+        (n_cells, n_latents + 1) latents and the constant 1.
     y, codes
         (n_cells,) 0 or 1; environment number.
     n_environments
         Number of environments.
     multiplicity
         (n_cells,) how often each cell counts; None: once.
+    intercept
+        Whether the model has one; without, the constant's weights are 0.
     """
 
     z: np.ndarray
@@ -69,6 +71,7 @@ class LogOdds:
     codes: np.ndarray
     n_environments: int
     multiplicity: np.ndarray | None = None
+    intercept: bool = True
     linear = False
 
     @property
@@ -90,7 +93,7 @@ class LogOdds:
         moments.add(self.z, predictor + (self.y - p) / curvature, self.codes, curvature * count)
         # errors are means over cells, however much a cell's curvature is
         moments.n_cells[:] = np.bincount(self.codes, count, minlength=self.n_environments)
-        return moments
+        return moments if self.intercept else moments.without_intercept()
 
     def error(self, weights: np.ndarray) -> float:
         """Mean deviance of the cells."""
@@ -135,8 +138,7 @@ def evidence_of(
     """
     full = with_constant(z)
     if binary:
-        full[:, -1] = float(intercept)
-        return LogOdds(full, y.astype(np.float64), codes, n_environments, multiplicity)
+        return LogOdds(full, y.astype(np.float64), codes, n_environments, multiplicity, intercept)
     moments = Moments.zero(full.shape[1], n_environments)
     moments.add(full, y, codes, multiplicity)
     return SquaredErrors(moments if intercept else moments.without_intercept())

@@ -50,7 +50,8 @@ def identifiability(
     Parameters
     ----------
     singular_values
-        (n_latents,) of the weights in units of the latents' sds.
+        Of the weights in units of the latents' sds; as many as latents, or as environments where these
+        are fewer.
     changes
         (n_branches, n_latents): the changes found.
     cells_of_environment
@@ -58,7 +59,7 @@ def identifiability(
     baseline
         Whether the weights are the same everywhere by design.
     """
-    n_latents, n_environments = len(singular_values), len(cells_of_environment)
+    n_latents, n_environments = changes.shape[1], len(cells_of_environment)
     rank = weights_rank(singular_values)
     changed = changes != 0
     per_branch = changed.sum(axis=1)

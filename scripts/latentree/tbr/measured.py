@@ -22,7 +22,13 @@ from latentree.tbr.measured_scores import scores, type_means
 from latentree.tbr.measured_tables import change_rows, weight_rows
 from latentree.tbr.study import COLUMNS
 from latentree.tbr_config import TBRConfig
-from latentree.tbr_phenotype import MeasuredPhenotype, by_cell_type, cautions, measured_phenotype
+from latentree.tbr_phenotype import (
+    MeasuredPhenotype,
+    by_cell_type,
+    cautions,
+    donors_by_value,
+    measured_phenotype,
+)
 from latentree.tree import Tree
 
 if TYPE_CHECKING:
@@ -211,8 +217,10 @@ def _intervals(fit: TBRFit, z: np.ndarray, ready: _Cells, settings: TBRConfig, s
     if fit.estimator == "baseline" or settings.phenotype.n_bootstrap < 2:
         return None
     train, donors = ready.train, ready.phenotype.donors
-    if donors is not None and len(set(donors[train].tolist())) < 2:
-        donors = None
+    if donors is not None:
+        groups = donors_by_value(ready.phenotype.y[train], donors[train], ready.phenotype.kind)
+        if min(len(group) for group in groups) < 2:
+            donors = None  # cautions say so
     return bootstrap_changes(
         fit,
         z[train],
@@ -267,6 +275,11 @@ def _fit_cautions(fit: TBRFit, intervals: Intervals | None) -> list[str]:
             " the latents"
             " stay as they are, so what another network would have found is not in them"
         )
+        if np.isinf(fit.penalty):
+            said.append(
+                "The validation cells chose no change at all, and no draw allows any: intervals of 0 to 0 do"
+                " not say that effects are equal"
+            )
     return said
 
 

@@ -17,7 +17,7 @@ PhiKind = Literal["linear", "small", "large"]
 _HIDDEN: dict[PhiKind, tuple[int, ...]] = {"linear": (), "small": (32,), "large": (256, 64)}
 # small enough for the hidden layer to stay in the processor's cache
 _CHUNK = 2048
-# below this many training cells the paper's network overfits, from that many on nothing does (docs/tbr.md)
+# below so many training cells the paper's network overfits; from so many on it alone is tried (docs/tbr.md)
 FEW_CELLS = 5000
 MANY_CELLS = 50_000
 
