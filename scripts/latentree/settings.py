@@ -146,7 +146,7 @@ class TBRSettings(Settings):
     )
     batch_size: int | None = Field(
         None,
-        ge=1,
+        ge=2,
         description="cells per step; null: 512 below 5,000 training cells, else 1024, and half of the"
         " number of environments at least",
     )

@@ -188,7 +188,7 @@ def test_the_sparse_fit_finds_the_lasso_s_changes(linear_problem, penalty):
     found = problem.sparse_fit(rates, start)
     # oracle: scikit-learn's lasso on the dense design, the root's columns projected out
     design = np.column_stack([X, np.ones(len(X))]).astype(np.float64)
-    paths = branches.ancestors.toarray()[codes]
+    paths = branches.reduced.ancestors()[branches.nodes].toarray()[codes]
     columns = (paths[:, :, None] * X[:, None, :]).reshape(len(X), -1).astype(np.float64)
     project = design @ np.linalg.pinv(design)
     alpha = penalty / (2 * len(branches.environments))

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy import sparse
 
 from latentree.path_sums import PathSums
 from latentree.tree import Tree
@@ -61,14 +60,6 @@ class Branches:
     def paths(self) -> PathSums:
         """Sums along the paths of the environments."""
         return PathSums(self.reduced.parents, self.nodes)
-
-    @cached_property
-    def ancestors(self) -> sparse.csr_matrix:
-        """float32 CSR (n_environments, n_branches): the branches above each environment.
-
-        As large as all paths together; :attr:`paths` does without.
-        """
-        return self.reduced.ancestors()[self.nodes].astype(np.float32)
 
     def in_whole_tree(self, changes: np.ndarray) -> np.ndarray:
         """Changes of ``reduced`` (n_branches, n_latents) as rows for every branch of ``tree``.
