@@ -346,7 +346,7 @@ def test_real_cells_two_stage_halves_the_baseline_s_error(shared_data):
     described = AtlasSettings(path=str(shared_data / "zheng2017_sorted_pbmc.h5ad"), cell_type="cell_type")
     atlas, _ = prepare_atlas(described, PreprocessSettings(n_genes=300), 5)
     settings = TBRConfig(
-        regulators=str(shared_data / "housekeeping9_tf_regulators.tsv"), held_out={"n_types": 0}
+        regulators=str(shared_data / "housekeeping9_tf_regulators.tsv"), held_out={"n_types": 0}, phi="linear"
     )
     genes = environment_genes(atlas, settings.latents, Regulators.asked(settings))
     cells = environment_cells(atlas, EnvironmentSettings(max_cells_per_type=200), genes)
