@@ -1,9 +1,11 @@
 """Over-representation of gene sets among the active genes of factors, with gseapy, offline."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+
+from latentree.files import join_names
 
 COLUMNS = [
     "factor",
@@ -71,7 +73,7 @@ def over_representation(
         key=lambda column: column.map(order) if column.name == "factor" else column,
     )
     genes = list(index)
-    table["genes"] = [join_genes(genes[i] for i in shared) for shared in table["genes"]]
+    table["genes"] = [join_names(genes[i] for i in shared) for shared in table["genes"]]
     return table.assign(method="ora", n_background=len(index))[COLUMNS].reset_index(drop=True)
 
 
@@ -89,11 +91,6 @@ def _sets_of_size(
     """Sets cut to the background, as positions in it; those of another size are left out."""
     cut = {name: {index[gene] for gene in genes if gene in index} for name, genes in sets.items()}
     return {name: found for name, found in cut.items() if smallest <= len(found) <= largest}
-
-
-def join_genes(genes: Iterable[str]) -> str:
-    r"""Gene names joined by ``;``; inside a name ``\`` is written ``\\`` and ``;`` is written ``\;``."""
-    return ";".join(gene.replace("\\", "\\\\").replace(";", "\\;") for gene in genes)
 
 
 def _one_factor(

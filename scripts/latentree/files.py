@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,3 +114,8 @@ def sha256_of(path: str | Path) -> str:
     """The SHA-256 of a file as 64 hexadecimal digits."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def join_names(names: Iterable[str]) -> str:
+    r"""Names in one cell, joined by ``;``; in a name ``\`` becomes ``\\`` and ``;`` becomes ``\;``."""
+    return ";".join(name.replace("\\", "\\\\").replace(";", "\\;") for name in names)

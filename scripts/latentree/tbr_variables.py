@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 # fewer regulators than this many per latent cannot carry the latents
-_INPUTS_PER_LATENT = 2
+INPUTS_PER_LATENT = 2
 _MAX_COMPONENTS = 50
 
 
@@ -140,14 +140,14 @@ def choose_variables(
     known = regulating.of(names[latents].tolist()) if regulating else set()
     inputs = np.flatnonzero(varies & np.isin(names, sorted(known)))
     inputs = np.setdiff1d(inputs, latents)
-    if len(inputs) >= _INPUTS_PER_LATENT * len(latents):
+    if len(inputs) >= INPUTS_PER_LATENT * len(latents):
         X, input_names = values[:, inputs], tuple(names[inputs].tolist())
         input_source = f"{len(inputs)} regulators{_rows_in_words(settings)}"
     else:
         if regulating:
             notes.append(f"{len(inputs)} usable regulators of {len(latents)} latents among the genes")
         others = np.setdiff1d(np.flatnonzero(varies & modelled), latents)
-        X = _components(values, others, train, len(latents))
+        X, _ = components(values[:, others], train, len(latents))
         input_names = tuple(f"PC{i + 1}" for i in range(X.shape[1]))
         input_source = f"{X.shape[1]} principal components of {len(others)} other genes"
     Z = (values[:, latents] - values[train][:, latents].mean(axis=0)) / spread[latents]
@@ -228,14 +228,29 @@ def _rows_in_words(settings: TBRConfig) -> str:
     return f" ({'; '.join(words)})" if words else ""
 
 
-def _components(values: np.ndarray, columns: np.ndarray, train: np.ndarray, n_latents: int) -> np.ndarray:
-    """Scores of all cells on the principal axes of the training cells, float32 (n_cells, n_components)."""
-    n_components = min(_MAX_COMPONENTS, len(columns), len(train) - 1)
+def components(genes: np.ndarray, train: np.ndarray, n_latents: int) -> tuple[np.ndarray, LeadingAxes]:
+    """Up to 50 principal components as inputs; axes and centre are the training cells'.
+
+    Parameters
+    ----------
+    genes
+        float32 (n_cells, n_genes).
+    train
+        int64: training cells.
+    n_latents
+        So many components are needed at least.
+
+    Returns
+    -------
+    Scores of all cells, float32 (n_cells, n_components), and the axes.
+    """
+    n_components = min(_MAX_COMPONENTS, genes.shape[1], len(train) - 1)
     if n_components < n_latents:
         raise InputError(
             "tbr.n_latents",
-            f"{n_latents} latents, but {len(columns)} other genes and {len(train)} training cells",
+            f"{n_latents} latents, but {genes.shape[1]} genes as inputs and {len(train)} training cells",
             "Lower n_latents, or model more genes (preprocess.n_genes)",
         )
-    centred = values[:, columns] - values[train][:, columns].mean(axis=0)
-    return LeadingAxes.fit(centred[train], n_components, seed=0).scores(centred)
+    centred = genes - genes[train].mean(axis=0)
+    axes = LeadingAxes.fit(centred[train], n_components, seed=0)
+    return axes.scores(centred), axes

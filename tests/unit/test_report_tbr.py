@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from report_fixture import ATTACK, make_config, make_tbr, write_results
 
-from latentree.files import write_table
+from latentree.files import join_names, write_table
 from latentree.plots.tbr import draw_tbr
 from latentree.plots.tbr_tree import draw_tbr_tree, excludes_zero, shown_fit
 from latentree.report import write_report
@@ -20,7 +20,6 @@ from latentree.report.tbr_tables import (
 )
 from latentree.report.tbr_verdicts import measured_verdicts, tbr_sentences
 from latentree.simulate import balanced_tree
-from latentree.tbr.measured_tables import joined
 from latentree.tree import Tree
 
 TREE = Tree.from_table([("root", None), ("n", "root"), (ATTACK, "n"), ("b;c", "n"), ("d", "root")])
@@ -263,4 +262,4 @@ def test_tables_of_an_earlier_measured_run_are_not_shown(tmp_path):
 
 @pytest.mark.parametrize("names", [["a;b", "c\\", "d"], ["\\;", "x\ny"], ["one"]])
 def test_joined_names_of_cell_types_are_read_back(names):
-    assert _below(joined(names)) == ", ".join(names)
+    assert _below(join_names(names)) == ", ".join(names)

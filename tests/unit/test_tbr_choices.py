@@ -11,6 +11,7 @@ from latentree.simulate import balanced_tree, node_weights, simulate_environment
 from latentree.tbr import fit_tbr
 from latentree.tbr.directions import Contrasts, best_set, drawn_directions, improved, log_likelihoods
 from latentree.tbr.identifiability import environments_needed, identifiability
+from latentree.tbr.identifiability_rows import identifiability_rows
 from latentree.tbr.rotation import sparsest_maps
 from latentree.tbr.structure import Branches
 
@@ -46,21 +47,24 @@ def test_the_network_is_the_simplest_that_predicts_validation_cells_well(linear)
 def test_joint_takes_the_penalty_with_the_smallest_validation_error(linear):
     fit = fitted(linear, estimator="joint", settings={"phi": "linear", "penalty": [30.0, 0.1]})
     assert fit.candidates.loc[fit.candidates["chosen"], "penalty"].tolist() == [0.1]
+    rows = identifiability_rows(fit, [], {"estimator": "joint", "seed": 0}).set_index("quantity")
+    errors = rows.loc[["validation_error_linear_penalty_30", "validation_error_linear_penalty_0.1"], "value"]
+    assert errors.tolist() == fit.candidates["validation_error"].tolist()
     assert list(fit.history["penalty"].unique()) == [0.1]
 
 
 def test_proximal_steps_make_zeros_while_they_train(linear):
-    from latentree.tbr.fitting import Fit
+    from latentree.tbr.fitting import Fitting
 
     trained = {}
-    original = Fit._result
+    original = Fitting._result
 
     def kept(self, solution):
         trained[self.settings.proximal] = self.state.weights.changes.detach().numpy().copy()
         return original(self, solution)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Fit, "_result", kept)
+        patch.setattr(Fitting, "_result", kept)
         fits = {
             proximal: fitted(
                 linear, estimator="joint", settings={"phi": "linear", "penalty": 0.3, "proximal": proximal}

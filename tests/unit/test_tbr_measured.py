@@ -6,11 +6,12 @@ import pandas as pd
 import pytest
 
 from latentree.errors import InputError
+from latentree.files import join_names
 from latentree.simulate import balanced_tree
 from latentree.tbr.measured import run_measured
 from latentree.tbr.measured_inputs import measured_inputs, takes_denoised, with_own_values
 from latentree.tbr.measured_scores import scores, type_means
-from latentree.tbr.measured_tables import cell_types_below, joined
+from latentree.tbr.measured_tables import cell_types_below
 from latentree.tbr.study import COLUMNS
 from latentree.tbr_config import TBRConfig
 from latentree.tree import Tree
@@ -256,4 +257,4 @@ def test_cell_types_below_a_branch_with_any_names(found):
     fit.tree = tree
     below = cell_types_below(fit, ["a;b", "c\\", "n", "d"])
     assert below["n"] == ["n", "a;b", "c\\"]
-    assert joined(below["n"]) == "n;a\\;b;c\\\\"
+    assert join_names(below["n"]) == "n;a\\;b;c\\\\"

@@ -12,7 +12,7 @@ from latentree.errors import InputError, listed, nearest
 from latentree.seeds import derive_seed
 from latentree.settings import TBRSettings
 from latentree.tbr.cells import Cells, Matrix, Names, checked_cells
-from latentree.tbr.fitting import Fit
+from latentree.tbr.fitting import Fitting
 from latentree.tbr.latent_number import latents_tried
 from latentree.tbr.link import is_binary
 from latentree.tbr.phi import PhiKind, phi_kinds
@@ -112,7 +112,7 @@ def _best_fit(
     penalties = asked if validated and estimator == "joint" else asked[:1]
 
     def run(kind: PhiKind, penalty: float | None) -> TBRFit:
-        fit = Fit(cells, tree, n_latents, estimator, seed, settings, kind=kind, penalty=penalty)
+        fit = Fitting(cells, tree, n_latents, estimator, seed, settings, kind=kind, penalty=penalty)
         return fit.run()
 
     tried = [run(kind, penalties[0]) for kind in phi_kinds(settings.phi, len(cells.train), validated)]

@@ -58,7 +58,7 @@ class State:
     history: list[dict[str, Any]]
 
 
-class Fit:
+class Fitting:
     """One fit: data and settings that its stages share, and the state that they change."""
 
     state: State

@@ -16,7 +16,8 @@ def identifiability_rows(
 
     A warning is a row of the quantity ``warning`` with the sentence as its note.
     """
-    table = pd.concat([fit.identifiability.table[["quantity", "value", "note"]], _numbers_tried(fit)])
+    known = fit.identifiability.table[["quantity", "value", "note"]]
+    table = pd.concat([known, _numbers_tried(fit), _candidates(fit)])
     said = pd.DataFrame({"quantity": "warning", "value": np.nan, "note": list(dict.fromkeys(warnings))})
     rows = pd.concat([table, said], ignore_index=True) if len(said) else table
     rows = rows.assign(**marks, n_latents=fit.weights.shape[1], n_changes=n_changes)
@@ -33,5 +34,22 @@ def _numbers_tried(fit: TBRFit) -> pd.DataFrame:
             "quantity": [f"validation_error_{n}_latents" for n in tried["n_latents"]],
             "value": tried["validation_error"].to_numpy(),
             "note": "of weights of so low a rank; n_latents: auto chose among them",
+        }
+    )
+
+
+def _candidates(fit: TBRFit) -> pd.DataFrame:
+    """Where the network or joint's penalty was chosen: the error of each whole fit, a row each."""
+    tried = fit.candidates
+    if len(tried) < 2:
+        return pd.DataFrame({"quantity": [], "value": [], "note": []})
+    return pd.DataFrame(
+        {
+            "quantity": [
+                f"validation_error_{phi}_penalty_{penalty:g}"
+                for phi, penalty in zip(tried["phi"], tried["penalty"], strict=True)
+            ],
+            "value": tried["validation_error"].to_numpy(),
+            "note": "of the whole fit with this network and penalty; the one with the smallest was taken",
         }
     )

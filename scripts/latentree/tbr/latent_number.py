@@ -5,7 +5,7 @@ import pandas as pd
 
 from latentree.settings import TBRSettings
 from latentree.tbr.cells import Cells
-from latentree.tbr.fitting import TRIED, Fit
+from latentree.tbr.fitting import TRIED, Fitting
 from latentree.tbr.phi import PhiKind, phi_kinds
 from latentree.tbr.rotation import whitening
 from latentree.tbr.sparse_changes import least_squares
@@ -36,7 +36,7 @@ def latents_tried(cells: Cells, tree: Tree, seed: int, settings: TBRSettings) ->
 def _tried(cells: Cells, tree: Tree, seed: int, settings: TBRSettings, kind: PhiKind) -> pd.DataFrame:
     """The table of one network."""
     most = min(settings.max_latents, cells.X.shape[1])
-    fit = Fit(cells, tree, most, "two_stage", seed, settings, kind=kind, penalty=None)
+    fit = Fitting(cells, tree, most, "two_stage", seed, settings, kind=kind, penalty=None)
     fit.train_first()
     allowed = np.append(np.ones(most, dtype=bool), settings.intercept == "environment")
     weights = least_squares(fit.evidence(cells.train), fit.branches, allowed).weights[fit.branches.nodes]

@@ -13,16 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from latentree.errors import InputError
-from latentree.leading_axes import LeadingAxes, dense
+from latentree.leading_axes import dense
 from latentree.tbr_config import TBRConfig
 from latentree.tbr_regulators import Regulators
+from latentree.tbr_variables import INPUTS_PER_LATENT, components
 
 if TYPE_CHECKING:
     from anndata import AnnData
-
-N_COMPONENTS = 50
-# as for a simulated phenotype: fewer regulators than this many per latent cannot carry the latents
-_INPUTS_PER_LATENT = 2
 
 
 @dataclass(frozen=True)
@@ -118,26 +115,18 @@ def measured_inputs(
     listed_genes = Regulators.asked(settings, regulators)
     if listed_genes is not None:
         usable = np.flatnonzero(varies & np.isin(names, sorted(listed_genes.targets)))
-        if len(usable) >= _INPUTS_PER_LATENT * least:
+        if len(usable) >= INPUTS_PER_LATENT * least:
             genes = np.ascontiguousarray(values[:, usable])
             source = f"{len(usable)} regulators, {values_in_words}"
             return MeasuredInputs(genes, genes, tuple(names[usable].tolist()), None, source, "")
-        note = f"{len(usable)} usable regulators among the genes, {_INPUTS_PER_LATENT * least} are needed"
+        note = f"{len(usable)} usable regulators among the genes, {INPUTS_PER_LATENT * least} are needed"
     modelled = cells.var["modelled"].to_numpy(dtype=bool) if "modelled" in cells.var else np.ones_like(varies)
     columns = np.flatnonzero(varies & modelled)
-    n_components = min(N_COMPONENTS, len(columns), len(train) - 1)
-    if n_components < least:
-        raise InputError(
-            "tbr.n_latents",
-            f"{least} latents, but {len(columns)} varying genes and {len(train)} training cells",
-            "Lower n_latents, or model more genes (preprocess.n_genes)",
-        )
     genes = np.ascontiguousarray(values[:, columns])
-    centred = genes - genes[train].mean(axis=0)
-    axes = LeadingAxes.fit(centred[train], n_components, seed=0)
-    source = f"{n_components} principal components of {len(columns)} genes, {values_in_words}"
+    X, axes = components(genes, train, least)
+    source = f"{X.shape[1]} principal components of {len(columns)} genes, {values_in_words}"
     return MeasuredInputs(
-        axes.scores(centred),
+        X,
         genes,
         tuple(names[columns].tolist()),
         axes.axes.astype(np.float64),

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from latentree.files import join_names
 from latentree.tbr.bootstrap import Intervals
 from latentree.tbr.estimators import TBRFit
 
@@ -32,7 +33,7 @@ def change_rows(
         {
             "branch": np.repeat(fit.changes.index.to_numpy(), len(names)),
             "cell_types_below": np.repeat(
-                [joined(below[branch]) for branch in fit.changes.index], len(names)
+                [join_names(below[branch]) for branch in fit.changes.index], len(names)
             ),
             "latent": names * len(fit.changes),
             "change": fit.changes.to_numpy().ravel(),
@@ -73,11 +74,6 @@ def cell_types_below(fit: TBRFit, observed: Collection[str]) -> dict[str, list[s
             parent = tree.names[int(tree.parents[node])]
             below[parent] = mine + below[parent]
     return below
-
-
-def joined(names: Collection[str]) -> str:
-    r"""Names as one text; inside a name ``;`` is written ``\;`` and ``\`` is written ``\\``."""
-    return ";".join(name.replace("\\", "\\\\").replace(";", "\\;") for name in names)
 
 
 def _note(branch: str, carried: pd.Series) -> str:
