@@ -5,9 +5,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from latentree.attempts import one_attempt
 from latentree.job import rule_script
 
-with rule_script(snakemake, __file__):
+with rule_script(snakemake, __file__) as record, one_attempt(snakemake, record):
     import anndata as ad
 
     from latentree.environments import write_cells

@@ -7,20 +7,17 @@ the new one, never a mixture of both. Nothing is read by pickle.
 import hashlib
 import json
 import logging
-import os
-import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 
 from latentree.errors import InputError
-from latentree.files import atomic_path, write_json
+from latentree.files import atomic_path
+from latentree.locks import LOCK_FILES, HeldError, locked
 
 logger = logging.getLogger(__name__)
 
@@ -57,23 +54,15 @@ class Checkpoints:
         if self.folder is None:
             yield
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / "lock")
         try:
-            lock.acquire(timeout=timeout)
-        except Timeout:
+            with locked(self.folder, timeout):
+                yield
+        except HeldError as error:
             raise InputError(
                 self.folder,
-                f"another fit is writing its checkpoints here ({self._holder()})",
+                f"another fit is writing its checkpoints here ({error})",
                 "Wait for it to end, or stop it; give each fit a folder of its own",
             ) from None
-        try:
-            me = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%F %T")}
-            write_json(me, self.folder / "holder.json")
-            yield
-        finally:
-            (self.folder / "holder.json").unlink(missing_ok=True)
-            lock.release()
 
     def save(self, tensors: Tensors, facts: dict[str, Any]) -> None:
         """Replace the checkpoint atomically; the tensors are copied as they are now."""
@@ -126,7 +115,7 @@ class Checkpoints:
         try:
             with self.locked(timeout=0):
                 # a process that opened the lock's file before it went away notices and opens a new one
-                for name in (self._file.name, "holder.json", "lock"):
+                for name in (self._file.name, *LOCK_FILES):
                     (self.folder / name).unlink(missing_ok=True)
         except InputError:
             return
@@ -137,14 +126,6 @@ class Checkpoints:
     def _file(self) -> Path:
         assert self.folder is not None
         return self.folder / "checkpoint.safetensors"
-
-    def _holder(self) -> str:
-        assert self.folder is not None
-        try:
-            holder = json.loads((self.folder / "holder.json").read_text(encoding="utf-8"))
-            return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
-        except (OSError, ValueError, KeyError):
-            return "process unknown"
 
 
 def _digest(text: str, tensors: Tensors) -> str:

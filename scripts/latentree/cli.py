@@ -42,8 +42,8 @@ def _record(parsed: argparse.Namespace) -> int:
     from latentree.provenance import assemble_open_runs
 
     assembled = assemble_open_runs(parsed.results)
-    for run in assembled:
-        print(f"{run}: closed as interrupted")
+    for run, state in assembled.items():
+        print(f"{run}: closed as {state}")
     if not assembled:
         print("no run was left open")
     return 0

@@ -20,8 +20,8 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 
 
 @contextmanager
-def rule_script(snakemake: Any, script: str) -> Iterator[None]:
-    """Run a rule script's work with a log, the rule's threads and a job record.
+def rule_script(snakemake: Any, script: str) -> Iterator[dict[str, Any]]:
+    """Run a rule script's work with a log, the rule's threads and a job record, which it yields.
 
     An :class:`InputError` ends in one message without a traceback and exit code 2.
 
@@ -32,31 +32,31 @@ def rule_script(snakemake: Any, script: str) -> Iterator[None]:
     script
         The script's ``__file__``.
     """
-    started, clock = provenance.now(), time.perf_counter()
+    clock = time.perf_counter()
     with _tee(snakemake.log[0] if snakemake.log else None):
-        state = "failure"
         # now, because an edit while the job runs changes nothing of what it runs
-        code = code_hash(script)
+        record = _opened_record(snakemake, script)
         # before numpy is loaded, which reads these once
         os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(snakemake.threads)))
         logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s", force=True)
         try:
             refuse_foreign_library(script)
-            yield
-            state = "success"
+            yield record
+            record["state"] = "success"
             logging.info("%s: done in %.1f s", snakemake.rule, time.perf_counter() - clock)
         except InputError as error:
             print(f"latentree: error: {error}", file=sys.stderr, flush=True)
             sys.exit(error.exit_code)
         except KeyboardInterrupt:
-            state = "interrupted"
+            record["state"] = "interrupted"
             print("latentree: interrupted; the same command goes on from here", file=sys.stderr, flush=True)
             sys.exit(130)
         except Exception:
             traceback.print_exc()
             sys.exit(1)
         finally:
-            _record(snakemake, script, code, state, started, time.perf_counter() - clock)
+            record["wall_seconds"] = round(time.perf_counter() - clock, 3)
+            _write_record(snakemake, script, record)
 
 
 def refuse_foreign_library(script: str) -> None:
@@ -106,6 +106,8 @@ def _tee(path: str | None) -> Iterator[None]:
         return
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     before = sys.stdout, sys.stderr
+    # a file of its own, because an earlier attempt that still runs writes to the old one
+    Path(path).unlink(missing_ok=True)
     with open(path, "w", encoding="utf-8") as log:
         sys.stdout, sys.stderr = _Tee(before[0], log), _Tee(before[1], log)
         try:
@@ -114,29 +116,35 @@ def _tee(path: str | None) -> Iterator[None]:
             sys.stdout, sys.stderr = before
 
 
-def _record(snakemake: Any, script: str, code: str, state: str, started: str, seconds: float) -> None:
-    """Write the job's record; failing jobs leave one too."""
-    record = {
-        "state": state,
-        "started": started,
-        "ended": provenance.now(),
-        "wall_seconds": round(seconds, 3),
-        "cpu_seconds": round(time.process_time(), 3),
-        "peak_memory_mb": provenance.peak_memory_mb(),
+def _opened_record(snakemake: Any, script: str) -> dict[str, Any]:
+    """What is known of a job before it starts; it fails unless somebody says that it did not."""
+    return {
+        "state": "failure",
+        "started": provenance.now(),
         "host": socket.gethostname(),
         "user": provenance.user_name(),
         "threads": snakemake.threads,
+        "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
         "seed": snakemake.wildcards.get("seed"),
         "script": Path(script).name,
-        "code_sha256": code,
-        "modules_outside_code_hash": _modules_outside(script),
+        "code_sha256": code_hash(script),
         "settings": _plain(dict(snakemake.params.items())),
+        "inputs": provenance.describe_files(provenance.flat(snakemake.input)),
+    }
+
+
+def _write_record(snakemake: Any, script: str, record: dict[str, Any]) -> None:
+    """Write the job's record; failing jobs leave one too."""
+    ended = {
+        "ended": provenance.now(),
+        "cpu_seconds": round(time.process_time(), 3),
+        "peak_memory_mb": provenance.peak_memory_mb(),
+        "modules_outside_code_hash": _modules_outside(script),
         "versions": provenance.loaded_versions(),
-        "inputs": provenance.describe_files(_flat(snakemake.input)),
-        "outputs": provenance.describe_files(_flat(snakemake.output)),
+        "outputs": provenance.describe_files(provenance.flat(snakemake.output)),
     }
     provenance.write_job_record(
-        snakemake.config["results"], snakemake.rule, dict(snakemake.wildcards.items()), record
+        snakemake.config["results"], snakemake.rule, dict(snakemake.wildcards.items()), record | ended
     )
 
 
@@ -149,10 +157,6 @@ def _modules_outside(script: str) -> list[str]:
         if name.partition(".")[0] == PACKAGE
     )
     return sorted(file for file in loaded if file and str(Path(file).resolve()) not in known)
-
-
-def _flat(files: Any) -> list[str]:
-    return list(dict.fromkeys(str(file) for file in files))
 
 
 def _plain(value: Any) -> Any:

@@ -55,15 +55,30 @@ def describe_files(paths: Iterable[str]) -> list[dict[str, Any]]:
     return described
 
 
+def flat(files: Iterable[Any]) -> list[str]:
+    """The paths that Snakemake hands to a script, each once."""
+    return list(dict.fromkeys(str(file) for file in files))
+
+
 def loaded_versions() -> dict[str, str]:
     """Versions of Python and of the recorded packages that this process has loaded."""
+    return _versions(module for module in _RECORDED_MODULES if module in sys.modules)
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of Python and of the recorded packages that this process could load."""
+    return _versions(_RECORDED_MODULES)
+
+
+def _versions(modules: Iterable[str]) -> dict[str, str]:
+    # not above: it takes longer to load than most of what imports this module
     from importlib.metadata import PackageNotFoundError, version
 
     versions = {"python": platform.python_version()}
-    for module in _RECORDED_MODULES:
-        if module in sys.modules:
-            with contextlib.suppress(PackageNotFoundError):
-                versions[_DISTRIBUTIONS.get(module, module)] = version(_DISTRIBUTIONS.get(module, module))
+    for module in modules:
+        name = _DISTRIBUTIONS.get(module, module)
+        with contextlib.suppress(PackageNotFoundError):
+            versions[name] = version(name)
     return versions
 
 
@@ -87,9 +102,14 @@ def write_job_record(
 ) -> None:
     """Write one job's record into the run that it belongs to."""
     run = os.environ.get(RUN_VARIABLE) or _newest_open_run(Path(results)) or new_run_id()
-    key = hashlib.sha256(json.dumps(dict(wildcards), sort_keys=True).encode()).hexdigest()[:12]
-    path = Path(results, "provenance", run, "jobs", f"{rule}-{key}.json")
+    path = Path(results, "provenance", run, "jobs", f"{job_name(rule, wildcards)}.json")
     write_json({"run": run, "rule": rule, "wildcards": dict(wildcards), **record}, path)
+
+
+def job_name(rule: str, wildcards: Mapping[str, str]) -> str:
+    """A name for a job that no other job has, good for a file."""
+    key = hashlib.sha256(json.dumps(dict(wildcards), sort_keys=True).encode()).hexdigest()[:12]
+    return f"{rule}-{key}"
 
 
 def open_run(
@@ -122,22 +142,25 @@ def close_run(results: str | Path, run: str, state: str) -> None:
     write_json(record, path)
 
 
-def assemble_open_runs(results: str | Path) -> list[str]:
-    """Close every run that was left open (Snakemake was killed) as ``interrupted``; their names.
+def assemble_open_runs(results: str | Path) -> dict[str, str]:
+    """Close every run that was left open; the state that each was closed with.
 
-    Records of jobs whose run was never opened (a workflow used as a module) get a ``run.json`` too.
+    One that Snakemake opened was killed: ``interrupted``. Where a run was never opened (a workflow used as a
+    module), only its jobs are known, and not whether it reached its end: ``unknown``.
     """
     folder = Path(results, "provenance")
     if not folder.is_dir():
         raise InputError(results, "has no folder 'provenance'", "Name the results folder of a latentree run")
-    assembled = []
+    assembled = {}
     for run in sorted(path.name for path in folder.iterdir() if path.is_dir()):
         path = _run_file(results, run)
         if not path.exists():
-            write_json({"run": run, "state": "running", "command": None, "jobs": []}, path)
-        if read_json(path)["state"] == "running":
-            close_run(results, run, "interrupted")
-            assembled.append(run)
+            write_json({"run": run, "state": "unknown", "command": None, "jobs": []}, path)
+            assembled[run] = "unknown"
+        elif read_json(path)["state"] == "running":
+            assembled[run] = "interrupted"
+    for run, state in assembled.items():
+        close_run(results, run, state)
     return assembled
 
 

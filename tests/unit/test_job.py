@@ -1,64 +1,29 @@
 """What surrounds every rule script: log, exit code, record, and the refusal of a foreign library."""
 
-import json
-import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
+from job_fixture import SCRIPTS, record_of, start_job
 
 from latentree.errors import InputError
 from latentree.files import read_table, write_table
 from latentree.job import refuse_foreign_library
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-
-STAND_IN = """
-import sys
-from types import SimpleNamespace
-sys.path.insert(0, {scripts!r})
-from latentree.job import rule_script
-
-class Named(list):
-    def __init__(self, **named):
-        super().__init__(named.values())
-        self.__dict__.update(named)
-    def items(self):
-        return self.__dict__.items()
-    def get(self, key, default=None):
-        return self.__dict__.get(key, default)
-
-snakemake = SimpleNamespace(
-    log=["log.txt"], threads=1, rule="try", config={{"results": "results"}}, wildcards=Named(seed="7"),
-    params=Named(settings={{"a": 1}}), input=["in.txt"], output=["out.txt"],
-)
-with rule_script(snakemake, {scripts!r} + "/collect_tbr.py"):
-    print("to stdout")
-    {body}
-"""
-
 
 def run(folder, body):
-    (folder / "in.txt").write_text("in")
-    done = subprocess.run(
-        [sys.executable, "-c", STAND_IN.format(scripts=str(SCRIPTS), body=body)],
-        cwd=folder,
-        env={**os.environ, "LATENTREE_RUN": "r"},
-        capture_output=True,
-        text=True,
-    )
-    (record,) = (folder / "results" / "provenance" / "r" / "jobs").glob("*.json")
-    return done, (folder / "log.txt").read_text(), json.loads(record.read_text())
+    job = start_job(folder, body)
+    job.stdout_text, job.stderr_text = job.communicate(timeout=60)
+    return job, (folder / "log.txt").read_text(), record_of(folder)
 
 
 def test_success_is_logged_and_recorded(tmp_path):
     done, log, record = run(tmp_path, "open('out.txt', 'w').write('out')")
     assert done.returncode == 0
-    assert done.stdout == "to stdout\n"
-    assert re.fullmatch(r"to stdout\ntry: done in \d+\.\d s\n", log)
+    assert done.stdout_text == "working\n"
+    assert re.fullmatch(r"working\ntry: done in \d+\.\d s\n", log)
     assert record["state"] == "success"
     assert record["seed"] == "7"
     assert record["settings"] == {"settings": {"a": 1}}
@@ -70,8 +35,8 @@ def test_bad_input_is_one_message_and_exit_code_2(tmp_path):
     body = "from latentree.errors import InputError; raise InputError('a.h5ad', 'is empty', 'Give cells')"
     done, log, record = run(tmp_path, body)
     assert done.returncode == 2
-    assert done.stderr == "latentree: error: a.h5ad: is empty. Give cells.\n"
-    assert done.stderr in log
+    assert done.stderr_text == "latentree: error: a.h5ad: is empty. Give cells.\n"
+    assert done.stderr_text in log
     assert record["state"] == "failure"
     assert record["outputs"][0]["sha256"] is None
 
@@ -80,7 +45,7 @@ def test_a_bug_keeps_its_traceback_and_fails(tmp_path):
     done, log, record = run(tmp_path, "raise KeyError('bug')")
     assert done.returncode == 1
     assert "KeyError: 'bug'" in log
-    assert "Traceback" in done.stderr
+    assert "Traceback" in done.stderr_text
     assert record["state"] == "failure"
 
 
@@ -88,13 +53,13 @@ def test_ctrl_c_is_one_line_and_its_record_says_so(tmp_path):
     done, log, record = run(tmp_path, "raise KeyboardInterrupt")
     assert done.returncode == 130
     assert "goes on from here" in log
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in done.stderr_text
     assert record["state"] == "interrupted"
 
 
 def test_threads_are_set_before_numpy_is_loaded(tmp_path):
     body = "import os; assert 'numpy' not in sys.modules; print(os.environ['OMP_NUM_THREADS'])"
-    assert run(tmp_path, body)[0].stdout == "to stdout\n1\n"
+    assert run(tmp_path, body)[0].stdout_text == "working\n1\n"
 
 
 def test_a_library_from_elsewhere_is_refused(tmp_path):
