@@ -5,12 +5,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from latentree.attempts import one_attempt
 from latentree.job import rule_script
 
-with rule_script(snakemake, __file__):
+with rule_script(snakemake, __file__) as record, one_attempt(snakemake, record):
     from latentree.api import fit
     from latentree.atlas import load_atlas
     from latentree.files import sha256_of
+    from latentree.job_device import job_device
 
     folder = Path(snakemake.output.factors).parent
     # not among the parameters, because it changes no number and must rerun nothing
@@ -23,7 +25,7 @@ with rule_script(snakemake, __file__):
         n_factors=int(snakemake.wildcards.k),
         seed=int(snakemake.wildcards.seed),
         settings=settings,
-        device=snakemake.params.device,
+        device=job_device(snakemake.params.device, snakemake.resources),
         threads=snakemake.threads,
         checkpoint=folder / "checkpoint",
         atlas_sha256=sha256_of(snakemake.input.atlas),

@@ -5,12 +5,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from latentree.attempts import one_attempt
 from latentree.job import rule_script
 
-with rule_script(snakemake, __file__):
+with rule_script(snakemake, __file__) as record, one_attempt(snakemake, record):
     from latentree.api import fit
     from latentree.atlas import load_atlas
     from latentree.files import sha256_of
+    from latentree.job_device import job_device
     from latentree.resampling import draw_part
     from latentree.seeds import derive_seed
 
@@ -36,7 +38,7 @@ with rule_script(snakemake, __file__):
         # more than their cells warrant
         seed=derive_seed(snakemake.params.first_seed, "refit", part) % 2**31,
         settings=settings,
-        device=snakemake.params.device,
+        device=job_device(snakemake.params.device, snakemake.resources),
         threads=snakemake.threads,
         checkpoint=folder / "checkpoint",
         atlas_sha256=sha256_of(snakemake.input.atlas),

@@ -92,9 +92,7 @@ def fit(
         device=resolved,
         threads=threads,
         checkpoint=Path(checkpoint) if checkpoint is not None else None,
-        checkpoint_key=_hash(
-            model, json.dumps(asdict(asked)), given.sha256(), resolved, str(threads), _code_hash()
-        )
+        checkpoint_key=_checkpoint_key(model, asked, given, resolved, threads)
         if checkpoint is not None
         else "",
         progress=progress,
@@ -278,6 +276,13 @@ def _run_facts(report: FitReport, options: RunOptions, wall: float, cpu: float) 
         "wall_seconds": time.perf_counter() - wall + sum(row["wall_seconds"] for row in earlier),
         "peak_memory_mb": peak_memory_mb(),
     }
+
+
+def _checkpoint_key(model: str, asked: Asked, given: TrainingInput, device: str, threads: int) -> str:
+    """Hash of all that decides the numbers of a fit; how often it is saved decides none."""
+    facts = asdict(asked)
+    facts["settings"].pop("checkpoint_every", None)
+    return _hash(model, json.dumps(facts), given.sha256(), device, str(threads), _code_hash())
 
 
 def _code_hash() -> str:

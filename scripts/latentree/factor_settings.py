@@ -29,4 +29,8 @@ class TorchModelSettings(FactorModelSettings):
         ge=1,
         description="epochs without a better validation loss before stopping; null: never stop early",
     )
-    checkpoint_every: int = Field(10, ge=1, description="epochs between checkpoints")
+    checkpoint_every: int | None = Field(
+        None,
+        ge=1,
+        description="epochs between checkpoints; null: a tenth of all epochs or 5 minutes, whichever is less",
+    )

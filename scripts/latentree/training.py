@@ -135,10 +135,13 @@ def resolve_device(device: str) -> str:
         raise InputError("device", f"{device!r} is no device", "Use 'auto', 'cpu' or 'cuda'")
     available = torch.cuda.is_available()
     if device == "cuda" and not available:
-        why = "this torch was built without CUDA" if torch.version.cuda is None else "no CUDA GPU is visible"
-        raise InputError(
-            "device", f"cuda was asked for, but {why}", "Use device auto or cpu, or run on a GPU"
-        )
+        if torch.version.cuda is None:
+            why, remedy = "this torch was built without CUDA", "Install torch's CUDA build (docs/cluster.md)"
+        else:
+            visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
+            why = f"no CUDA GPU is visible (CUDA_VISIBLE_DEVICES: {visible})"
+            remedy = "Run on a GPU"
+        raise InputError("device", f"cuda was asked for, but {why}", f"{remedy}, or use device auto or cpu")
     return "cuda" if available and device != "cpu" else "cpu"
 
 
@@ -197,14 +200,16 @@ class _Loop:
 
     def run(self, checkpoints: Checkpoints) -> FitReport:
         resumed = self._resume(checkpoints)
+        rhythm = _CheckpointRhythm(self.settings, len(self.history))
         with _Progress(self.settings.max_epochs, len(self.history), self.options.progress) as progress:
             while len(self.history) < self.settings.max_epochs and not self._out_of_patience():
                 row = self._epoch(len(self.history))
                 self.history.append(row)
                 self._remember_best(row)
                 progress.show(row)
-                if len(self.history) % self.settings.checkpoint_every == 0:
+                if rhythm.is_due(len(self.history)):
                     self._checkpoint(checkpoints)
+                    rhythm.saved(len(self.history))
         if self.best_state:
             self.module.load_state_dict(self.best_state)
         self.module.eval()
@@ -322,6 +327,32 @@ class _Loop:
         self.best_epoch, self.best_loss = facts["best_epoch"], facts["best_loss"]
         logger.warning("resuming from epoch %d of %d", len(self.history), self.settings.max_epochs)
         return len(self.history)
+
+
+class _CheckpointRhythm:
+    """After which epochs a checkpoint is due, counted from the last one; ``done`` epochs are done at first.
+
+    Every ``checkpoint_every`` epochs. Without that number, every tenth of all epochs, and earlier where one
+    more epoch as long as the last would put five minutes between two checkpoints.
+    """
+
+    SECONDS = 300.0
+
+    def __init__(self, settings: TorchModelSettings, done: int) -> None:
+        self._epochs = settings.checkpoint_every or max(1, settings.max_epochs // 10)
+        self._seconds = math.inf if settings.checkpoint_every else self.SECONDS
+        self._epoch_ended = time.monotonic()
+        self.saved(done)
+
+    def is_due(self, done: int) -> bool:
+        """Asked once after each epoch."""
+        before, self._epoch_ended = self._epoch_ended, time.monotonic()
+        next_end = self._epoch_ended + (self._epoch_ended - before)
+        return done - self._saved_epoch >= self._epochs or next_end - self._saved_at > self._seconds
+
+    def saved(self, done: int) -> None:
+        """A checkpoint holds this many epochs now."""
+        self._saved_epoch, self._saved_at = done, time.monotonic()
 
 
 class _Progress:

@@ -184,15 +184,15 @@ import os, signal, sys
 sys.path[:0] = [{scripts!r}, {tests!r}]
 import latentree as lt
 from latentree import training
-from api_fixture import QUICK, example_atlas
+from api_fixture import example_atlas
 
-save = training.Checkpoints.save
-def save_then_die(*arguments):
-    save(*arguments)
-    os.kill(os.getpid(), signal.SIGKILL)
-training.Checkpoints.save = save_then_die
-settings = dict(QUICK["sparse_vae"], checkpoint_every=2)
-lt.fit(example_atlas(), "sparse_vae", 3, settings=settings, checkpoint={folder!r}, progress=False)
+epoch_of = training._Loop._epoch
+def dies_in_the_middle(self, done):
+    if done == 13:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return epoch_of(self, done)
+training._Loop._epoch = dies_in_the_middle
+lt.fit(example_atlas(), "sparse_vae", 3, settings={settings}, checkpoint={folder!r}, progress=False)
 """
 
 
@@ -200,15 +200,24 @@ def test_killed_and_resumed_fit_writes_the_same_bytes(
     atlas: ad.AnnData, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = tmp_path / "checkpoint"
+    settings = {"max_epochs": 26}
     script = KILLED.format(
-        scripts=str(ROOT / "scripts"), tests=str(Path(__file__).parent), folder=str(folder)
+        scripts=str(ROOT / "scripts"),
+        tests=str(Path(__file__).parent),
+        folder=str(folder),
+        settings=settings,
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    settings = {**QUICK["sparse_vae"], "checkpoint_every": 2}
+    # how often a fit is saved does not make it another fit
+    more_often = {**settings, "checkpoint_every": 1}
+    left = shutil.copytree(folder, tmp_path / "left")
+    again = lt.fit(atlas, "sparse_vae", 3, settings=more_often, checkpoint=left, progress=False)
+    assert again.summary["resumed_from_epoch"] == 12
     resumed = lt.fit(atlas, "sparse_vae", 3, settings=settings, checkpoint=folder, progress=False)
-    assert resumed.summary["resumed_from_epoch"] == 2
-    assert "resuming from epoch 2 of 6" in caplog.text
+    # a tenth of 26 epochs is 2
+    assert resumed.summary["resumed_from_epoch"] == 12
+    assert "resuming from epoch 12 of 26" in caplog.text
     undisturbed = lt.fit(atlas, "sparse_vae", 3, settings=settings, progress=False)
     resumed.save(tmp_path / "a")
     undisturbed.save(tmp_path / "b")

@@ -5,12 +5,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from training_fixture import SETTINGS, Autoencoder, assert_same_bits, run, without_times
 
+from latentree import training
 from latentree.checkpoints import Checkpoints
 from latentree.errors import InputError
 from latentree.models.base import RunOptions
@@ -85,6 +88,47 @@ def test_killed_after_the_first_checkpoint_is_bit_identical(tmp_path: Path) -> N
     assert report.resumed_from_epoch == 3
     assert_same_bits(undisturbed, resumed)
     assert without_times(report) == without_times(expected)
+
+
+@pytest.mark.parametrize(
+    ("max_epochs", "every", "epoch_seconds", "expected"),
+    [
+        (25, 7, 1, [7, 14, 21]),
+        (25, 7, 1000, [7, 14, 21]),
+        # a tenth of the epochs
+        (30, None, 1, list(range(3, 31, 3))),
+        (29, None, 1, list(range(2, 29, 2))),
+        (7, None, 1, list(range(1, 8))),
+        # five minutes, never exceeded where epochs are shorter
+        (40, None, 100, list(range(3, 41, 3))),
+        (40, None, 149, list(range(2, 41, 2))),
+        (40, None, 151, list(range(1, 41))),
+        (40, None, 1000, list(range(1, 41))),
+    ],
+)
+def test_how_often_checkpoints_are_written(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    max_epochs: int,
+    every: int | None,
+    epoch_seconds: float,
+    expected: list[int],
+) -> None:
+    clock = SimpleNamespace(now=0.0, perf_counter=time.perf_counter, process_time=time.process_time)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(training, "time", clock)
+    written: list[int] = []
+    monkeypatch.setattr(
+        training.Checkpoints, "save", lambda self, tensors, facts: written.append(len(facts["history"]))
+    )
+
+    class Slow(Autoencoder):
+        def on_epoch_start(self, progress: float) -> None:
+            clock.now += epoch_seconds
+
+    settings = SETTINGS.model_copy(update={"max_epochs": max_epochs, "checkpoint_every": every})
+    run(Slow(), settings, options=RunOptions(checkpoint=tmp_path, checkpoint_key="a"))
+    assert written == expected
 
 
 def leave_checkpoint(folder: Path) -> Path:
