@@ -4,12 +4,6 @@ from snakemake.utils import min_version
 min_version("9.14")
 
 
-# a config of your own (--configfile) replaces the demo's instead of being merged into it
-if not workflow.overwrite_configfiles:
-
-    configfile: f"{workflow.basedir}/config/config.yaml"
-
-
 report: "workflow/report/workflow.rst"
 
 
@@ -26,19 +20,20 @@ include: "workflow/rules/reproduce.smk"
 
 
 rule all:
-    default_target: True
     input:
         expand("<results>/{atlas}/environments/cells.h5ad", atlas=CONFIG.atlases),
         expand("<results>/{atlas}/report.html", atlas=CONFIG.atlases),
 
 
 onstart:
-    provenance.open_run(CONFIG.results, RUN, sys.argv, config, workflow.basedir)
+    provenance.open_run(config["results"], RUN, sys.argv, config, ROOT)
 
 
 onsuccess:
-    provenance.close_run(CONFIG.results, RUN, "success")
+    provenance.close_run(config["results"], RUN, "success")
+    # what attempts at long jobs left for each other
+    shutil.rmtree(Path(config["results"], "attempts"), ignore_errors=True)
 
 
 onerror:
-    provenance.close_run(CONFIG.results, RUN, "failure")
+    provenance.close_run(config["results"], RUN, "failure")

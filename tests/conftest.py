@@ -15,7 +15,13 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUM
 
 
 # files whose tests look at the same finished run, which is made once for each worker that they run on
-_OF_THE_FINISHED_RUN = ("test_bad_input.py", "test_engines_and_trees.py", "test_reruns.py", "test_run.py")
+_OF_THE_FINISHED_RUN = (
+    "test_bad_input.py",
+    "test_cluster_plan.py",
+    "test_engines_and_trees.py",
+    "test_reruns.py",
+    "test_run.py",
+)
 
 
 class _SharedRuns(LoadScopeScheduling):

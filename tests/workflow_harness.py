@@ -75,7 +75,10 @@ class Checkout:
         """Rules that a dry run would run, each with the description of every job (its reason, too)."""
         output = self.snakemake("-n", *arguments).stdout
         jobs: dict[str, list[str]] = {}
-        for rule, description in re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)+)", output, re.M):
+        # jobs of a group are indented
+        for _, rule, description in re.findall(
+            r"^( *)(?:local)?rule (\w+):\n((?:\1    .*\n)+)", output, re.M
+        ):
             if rule != "all":
                 jobs.setdefault(rule, []).append(description)
         return jobs

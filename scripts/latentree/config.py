@@ -31,7 +31,7 @@ ATLAS_NAME = re.compile(r"[A-Za-z0-9_-]+")
 BUILTIN_ATLASES = {"pbmc68k_reduced": ("scanpy", "datasets/10x_pbmc68k_reduced.h5ad")}
 """Atlases that come with installed packages: name -> (package, file in it)."""
 # folders of the results beside those of the atlases
-_OTHER_FOLDERS = ("benchmarks", "logs", "provenance", "reproduction", "reproduction_quick")
+_OTHER_FOLDERS = ("attempts", "benchmarks", "logs", "provenance", "reproduction", "reproduction_quick")
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -138,6 +138,15 @@ class DownstreamConfig(Settings):
         return self
 
 
+class ResourceLimits(Settings):
+    """The most that any job asks a cluster for; requests grow with the input and with each attempt."""
+
+    max_mem_mb: int = Field(
+        256_000, ge=500, description="memory of a job, MB: the largest node that you may use"
+    )
+    max_runtime: int = Field(2880, ge=1, description="time of a job, minutes: the partition's limit")
+
+
 class Config(Settings):
     """A whole run."""
 
@@ -152,6 +161,7 @@ class Config(Settings):
     tbr: TBRConfig | None = None
     downstream: DownstreamConfig = DownstreamConfig()  # type: ignore[call-arg]
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="cuda demanded and absent is an error")
+    resources: ResourceLimits = ResourceLimits()  # type: ignore[call-arg]
     reproduction: ReproductionSettings = ReproductionSettings()  # type: ignore[call-arg]
 
     @field_validator("atlases")

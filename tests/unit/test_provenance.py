@@ -46,6 +46,15 @@ def test_record_closes_what_was_left_open(opened, capsys):
     assert "no run was left open" in capsys.readouterr().out
 
 
+def test_a_run_that_nobody_opened_is_assembled_from_its_jobs(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(provenance.RUN_VARIABLE, "run1")
+    job(tmp_path)
+    assert main(["record", str(tmp_path)]) == 0
+    assert "run1: closed as unknown" in capsys.readouterr().out
+    closed = read_json(tmp_path / "provenance" / "run1" / "run.json")
+    assert (closed["state"], len(closed["jobs"])) == ("unknown", 1)
+
+
 def test_record_refuses_a_folder_without_runs(tmp_path, capsys):
     assert main(["record", str(tmp_path)]) == 2
     assert "has no folder 'provenance'" in capsys.readouterr().err

@@ -9,8 +9,8 @@ rule download_atlas:
     conda:
         "../../envs/atlas.yaml"
     resources:
-        mem_mb=500,
-        runtime=120,
+        mem_mb=memory(1000),
+        runtime=minutes(120),
     params:
         code=code("download_atlas.py"),
         url=lambda wildcards: CONFIG.atlases[wildcards.atlas].path,

@@ -1,6 +1,7 @@
 # The checked config, and the functions that the rules share.
 import hashlib
 import os
+import shutil
 import sys
 from functools import cache
 from pathlib import Path
@@ -8,7 +9,15 @@ from pathlib import Path
 import yaml
 from snakemake.utils import update_config
 
-ROOT = Path(workflow.basedir)
+# not workflow.basedir, which is another workflow's folder where this one is its module
+ROOT = Path(
+    os.path.abspath(workflow.current_basedir.get_path_or_uri(secret_free=True))
+).parents[1]
+IS_MODULE = not workflow.modifier.is_main_snakefile()
+if not ROOT.is_dir():
+    raise WorkflowError(
+        "latentree works as a module from a local checkout only: clone it, and name the clone's Snakefile"
+    )
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from latentree import provenance
@@ -21,15 +30,25 @@ from latentree.reproduction.registry import EXPERIMENTS
 from latentree.reproduction.sources import MOVIELENS
 from latentree.model_settings import MODEL_SETTINGS
 
+# a config of your own (--configfile, or a module's) replaces the demo's instead of being merged into it
+DEMO = ROOT / "config/config.yaml"
+if IS_MODULE and not workflow.modifier.skip_configfile:
+    # not by `configfile:`, which would mix in what the command line says to the other workflow
+    config = yaml.safe_load(DEMO.read_text())
+elif not workflow.overwrite_configfiles:
+
+    configfile: str(DEMO)
+
 
 def checked_config():
     """The config with its defaults, its problems said before any job starts."""
-    given = {
-        key: retyped(value)
-        for key, value in workflow.config_settings.config.items()
-        if key in config
-    }
-    update_config(config, given)
+    if not IS_MODULE:
+        given = {
+            key: retyped(value)
+            for key, value in workflow.config_settings.config.items()
+            if key in config
+        }
+        update_config(config, given)
     try:
         checked = load_config(config)
         check_files(checked)
@@ -111,9 +130,10 @@ def regulator_rows(tbr):
 
 def located(file):
     """A file as named, or beside the Snakefile: the demo's resources are found from any folder."""
-    return (
-        file if Path(file).exists() or not (ROOT / file).exists() else str(ROOT / file)
-    )
+    if not Path(file).exists() and (ROOT / file).exists():
+        return str(ROOT / file)
+    # a module's `prefix:` is for what its rules write
+    return os.path.abspath(file) if IS_MODULE else file
 
 
 def require_file(file, key):
@@ -126,10 +146,16 @@ def require_file(file, key):
 
 
 CONFIG = checked_config()
-# jobs see the defaults too
-config.update(CONFIG.model_dump(mode="json"))
+# jobs see the defaults too, and where the results are; a new dictionary, because the old one may be another
+# workflow's
+config = CONFIG.model_dump(mode="json")
 RUN = os.environ.setdefault(provenance.RUN_VARIABLE, provenance.new_run_id())
 REPRODUCTION = "reproduction_quick" if CONFIG.reproduction.quick else "reproduction"
+# a GPU is asked for where there must be one; with device: auto a profile may grant it (docs/cluster.md)
+GPUS = 1 if CONFIG.device == "cuda" else 0
+TORCH_ENV = "torch-gpu.yaml" if CONFIG.device == "cuda" else "torch.yaml"
+# an atlas of this size takes minutes to fit, longer than a cluster takes to start a job
+SMALL_ATLAS_MB = 200
 TORCH_MODELS = [
     name
     for name in CONFIG.models.listed()
@@ -139,8 +165,14 @@ TORCH_MODELS = [
 
 pathvars:
     results=CONFIG.results,
-    logs=f"{CONFIG.results}/logs",
-    benchmarks=f"{CONFIG.results}/benchmarks",
+    logs="<results>/logs",
+    benchmarks="<results>/benchmarks",
+
+
+# where rules write, for the records: a module's `pathvars:` and `prefix:` move it
+config["results"] = workflow.modifier.path_modifier.replace_prefix(
+    workflow.pathvars.apply("<results>")
+)
 
 
 wildcard_constraints:
@@ -176,7 +208,7 @@ def atlas_source(wildcards):
     """The file that an atlas is read from; none for a built-in one."""
     atlas = CONFIG.atlases[wildcards.atlas]
     if atlas.is_address:
-        return f"{CONFIG.results}/{wildcards.atlas}/source.h5ad"
+        return f"<results>/{wildcards.atlas}/source.h5ad"
     return located(atlas.path) if atlas.is_file else []
 
 
@@ -246,22 +278,42 @@ def refit_files(file):
     ]
 
 
-def memory(base_mb, per_input_mb):
-    """Memory in MB that grows with the input's size and with the attempt."""
+def memory(base_mb, per_input_mb=5):
+    """Memory in MB that grows with the input's size and with the attempt, up to the config's limit."""
 
     def mem_mb(wildcards, input, attempt):
-        return int(attempt * (base_mb + per_input_mb * input.size_mb))
+        wanted = attempt * (base_mb + per_input_mb * input.size_mb)
+        return min(int(wanted), CONFIG.resources.max_mem_mb)
 
     return mem_mb
 
 
 def minutes(base, per_input_gb=60):
-    """Run time in minutes that grows with the input's size and with the attempt."""
+    """Run time in minutes that grows with the input's size and with the attempt, up to the config's limit."""
 
     def runtime(wildcards, input, attempt):
-        return int(attempt * (base + per_input_gb * input.size_mb / 1024))
+        wanted = attempt * (base + per_input_gb * input.size_mb / 1024)
+        return min(int(wanted), CONFIG.resources.max_runtime)
 
     return runtime
+
+
+def small_fits(name):
+    """A rule's group: fits of a small atlas share a job of the cluster, where the profile says how many."""
+
+    def group(wildcards):
+        # inside the cluster's job, where Snakemake hands on no such setting and this is asked before any
+        # job runs: a fit that fails leaves the others of its group alone
+        if workflow.remote_exec:
+            workflow.execution_settings.keep_going = True
+        source = atlas_source(wildcards)
+        small = not source or (
+            Path(source).is_file()
+            and Path(source).stat().st_size <= SMALL_ATLAS_MB * 2**20
+        )
+        return name if small else None
+
+    return group
 
 
 def experiment_files(file):

@@ -75,11 +75,13 @@ rule draw_tree:
         ),
     log:
         "<logs>/{atlas}/draw_tree.log",
+    group:
+        "pictures"
     conda:
         "../../envs/report.yaml"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory(1000),
+        runtime=minutes(5),
     params:
         code=code("draw_tree.py"),
     script:

@@ -15,8 +15,10 @@ use rule fit_torch_model as fit_group_control with:
         "<benchmarks>/{atlas}/fit_group_control/{model}.k{k}.seed{seed}.tsv"
     wildcard_constraints:
         model=one_of(GROUP_MODELS),
+    group:
+        small_fits("fit_group_control")
     conda:
-        "../../envs/torch.yaml"
+        f"../../envs/{TORCH_ENV}"
     params:
         code=code("fit_model.py"),
         settings=lambda wildcards: model_settings(wildcards) | {"permuted": True},
@@ -76,11 +78,13 @@ rule draw_groups:
         "<logs>/{atlas}/draw_groups/{model}.k{k}.log",
     wildcard_constraints:
         model=one_of(GROUP_MODELS),
+    group:
+        "pictures"
     conda:
         "../../envs/report.yaml"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory(1000),
+        runtime=minutes(5),
     params:
         code=code("draw_groups.py"),
         seed=CONFIG.seeds[0],

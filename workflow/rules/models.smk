@@ -16,12 +16,15 @@ rule fit_torch_model:
         "<benchmarks>/{atlas}/fit_model/{model}.k{k}.seed{seed}.tsv"
     wildcard_constraints:
         model=one_of(TORCH_MODELS),
+    group:
+        small_fits("fit_torch_model")
     conda:
-        "../../envs/torch.yaml"
+        f"../../envs/{TORCH_ENV}"
     threads: 1
     resources:
         mem_mb=memory(2000, 10),
-        runtime=minutes(30, 240),
+        runtime=minutes(10, 480),
+        gpu=GPUS,
     params:
         code=code("fit_model.py"),
         settings=model_settings,
@@ -35,8 +38,13 @@ use rule fit_torch_model as fit_matrix_model with:
         model=one_of(
             name for name in CONFIG.models.listed() if name not in TORCH_MODELS
         ),
+    group:
+        small_fits("fit_matrix_model")
     conda:
         "../../envs/torch.yaml"
+    resources:
+        mem_mb=memory(2000, 10),
+        runtime=minutes(10, 480),
     params:
         code=code("fit_model.py"),
         settings=model_settings,
@@ -60,12 +68,15 @@ rule refit_torch_model:
         "<benchmarks>/{atlas}/refit_model/{model}.k{k}.{part}.tsv"
     wildcard_constraints:
         model=one_of(TORCH_MODELS),
+    group:
+        small_fits("refit_torch_model")
     conda:
-        "../../envs/torch.yaml"
+        f"../../envs/{TORCH_ENV}"
     threads: 1
     resources:
         mem_mb=memory(2000, 20),
-        runtime=minutes(30, 240),
+        runtime=minutes(10, 480),
+        gpu=GPUS,
     params:
         code=code("refit_model.py"),
         settings=model_settings,
@@ -81,8 +92,13 @@ use rule refit_torch_model as refit_matrix_model with:
         model=one_of(
             name for name in CONFIG.models.listed() if name not in TORCH_MODELS
         ),
+    group:
+        small_fits("refit_matrix_model")
     conda:
         "../../envs/torch.yaml"
+    resources:
+        mem_mb=memory(2000, 20),
+        runtime=minutes(10, 480),
     params:
         code=code("refit_model.py"),
         settings=model_settings,

@@ -24,11 +24,13 @@ rule draw_fit:
         ),
     log:
         "<logs>/{atlas}/draw_fit/{model}.k{k}.log",
+    group:
+        "pictures"
     conda:
         "../../envs/report.yaml"
     resources:
         mem_mb=memory(1500, 10),
-        runtime=minutes(20),
+        runtime=minutes(5),
     params:
         code=code("draw_fit.py"),
     script:
@@ -48,11 +50,13 @@ rule draw_training:
         "<logs>/{atlas}/draw_training/{model}.k{k}.log",
     wildcard_constraints:
         model=one_of(TORCH_MODELS),
+    group:
+        "pictures"
     conda:
         "../../envs/report.yaml"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory(1000),
+        runtime=minutes(5),
     params:
         code=code("draw_training.py"),
     script:
@@ -86,11 +90,13 @@ rule draw_tables:
         ),
     log:
         "<logs>/{atlas}/draw_tables.log",
+    group:
+        "pictures"
     conda:
         "../../envs/report.yaml"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory(1000),
+        runtime=minutes(5),
     params:
         code=code("draw_tables.py"),
     script:
@@ -140,11 +146,13 @@ rule write_report:
         ),
     log:
         "<logs>/{atlas}/write_report.log",
+    group:
+        "pictures"
     conda:
         "../../envs/report.yaml"
     resources:
         mem_mb=memory(1000, 10),
-        runtime=minutes(10),
+        runtime=minutes(5),
     params:
         code=code("write_report.py"),
         # this atlas's part of the config: another atlas or the papers' experiments change nothing here

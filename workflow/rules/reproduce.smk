@@ -37,8 +37,8 @@ rule summarise_reproduction:
     conda:
         "../../envs/reproduction.yaml"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory(1000),
+        runtime=minutes(10),
     params:
         code=code("summarise_reproduction.py"),
     script:
@@ -61,8 +61,8 @@ rule draw_experiment:
     conda:
         "../../envs/reproduction.yaml"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory(1000),
+        runtime=minutes(10),
     params:
         code=code("draw_experiment.py"),
     script:
@@ -84,8 +84,8 @@ rule write_reproduction_page:
     conda:
         "../../envs/reproduction.yaml"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory(1000),
+        runtime=minutes(10),
     params:
         code=code("write_reproduction_page.py"),
         quick=CONFIG.reproduction.quick,

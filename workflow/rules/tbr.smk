@@ -57,8 +57,8 @@ if CONFIG.tbr and CONFIG.tbr.phenotype.kind == "simulated":
         conda:
             "../../envs/report.yaml"
         resources:
-            mem_mb=500,
-            runtime=10,
+            mem_mb=memory(1000),
+            runtime=minutes(10),
         params:
             code=code("collect_tbr.py"),
         script:

@@ -20,8 +20,8 @@ if MEASURED_PHENOTYPE:
         conda:
             "../../envs/atlas.yaml"
         resources:
-            mem_mb=1000,
-            runtime=10,
+            mem_mb=memory(1000),
+            runtime=minutes(10),
         params:
             code=code("read_phenotype.py"),
             phenotype=settings(CONFIG.tbr.phenotype),
@@ -82,8 +82,8 @@ if MEASURED_PHENOTYPE:
         conda:
             "../../envs/report.yaml"
         resources:
-            mem_mb=500,
-            runtime=10,
+            mem_mb=memory(1000),
+            runtime=minutes(10),
         params:
             code=code("collect_tbr_measured.py"),
         script:
@@ -101,11 +101,13 @@ if MEASURED_PHENOTYPE:
             ),
         log:
             "<logs>/{atlas}/draw_tbr_tree.log",
+        group:
+            "pictures"
         conda:
             "../../envs/report.yaml"
         resources:
-            mem_mb=1000,
-            runtime=10,
+            mem_mb=memory(1000),
+            runtime=minutes(5),
         params:
             code=code("draw_tbr_tree.py"),
         script:
