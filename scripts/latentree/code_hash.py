@@ -30,6 +30,7 @@ def import_closure(script: str | Path, library: Path | None = None) -> list[Path
     library = script.parent if library is None else library.resolve()
     reached: set[Path] = set()
     followed: set[str] = set()
+    entered: set[Path] = set()
     waiting = [script]
     while waiting:
         path = waiting.pop()
@@ -39,7 +40,7 @@ def import_closure(script: str | Path, library: Path | None = None) -> list[Path
         if path.suffix == ".py":
             modules = _imported_modules(path.read_bytes(), path.relative_to(library)) - followed
             followed |= modules
-            waiting.extend(file for module in modules for file in _files_of(module, library))
+            waiting.extend(file for module in modules for file in _files_of(module, library, entered))
     return sorted(reached)
 
 
@@ -91,12 +92,18 @@ def _absolute(node: ast.ImportFrom, place: Path) -> str:
     return ".".join([*package, *([node.module] if node.module else [])])
 
 
-def _files_of(module: str, library: Path) -> Iterator[Path]:
-    """Files that importing a dotted name runs: each package on the way, and the module itself."""
+def _files_of(module: str, library: Path, entered: set[Path]) -> Iterator[Path]:
+    """Files that importing a dotted name runs: each package on the way, and the module itself.
+
+    Packages that were ``entered`` before are not looked through again.
+    """
     parts = module.split(".")
     for depth in range(1, len(parts) + 1):
         place = library.joinpath(*parts[:depth])
+        if place in entered:
+            continue
         if (place / "__init__.py").is_file():
+            entered.add(place)
             yield place / "__init__.py"
             if depth > 1:
                 yield from (file for file in place.rglob("*") if file.is_file() and _is_data(file))
