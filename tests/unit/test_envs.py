@@ -1,61 +1,84 @@
-"""The conda environments: exact pins, the requirements' own, and whatever their rules import."""
+"""The conda environments: all that their rules need, each package exactly as it was tested."""
 
-import ast
-import re
-import sys
-from functools import cache
-from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 import yaml
 
-from latentree.code_hash import PACKAGE, import_closure
+from environments.env_files import ENVS, GPU, filled, known_pins, pinned, problems, scripts_by_env
 
 ROOT = Path(__file__).resolve().parents[2]
-ENVS = sorted((ROOT / "envs").glob("*.yaml"))
-# imported only where the data or the settings ask for it, in rules whose environment has it
-ELSEWHERE = {
-    "scanpy": "builtin atlases and dendrograms, in the atlas stage",
-    "scikit-misc": "seurat_v3, in the atlas stage",
-    "gseapy": "enrichment, in the downstream stage",
-}
+NAMES = sorted(path.name for path in ENVS.glob("*.yaml"))
 
 
-# pydantic pins the version of its core itself
-BROUGHT_ALONG = {"pydantic-core"}
+def text_of(env: str) -> str:
+    return (ENVS / env).read_text()
 
 
-def pins(lines):
-    return dict(line.strip().split("==") for line in lines if "==" in line)
+def pins_of(env: str) -> list[str]:
+    return yaml.safe_load(text_of(env))["dependencies"][-1]["pip"]
 
 
-def required() -> dict[str, str]:
-    lines = [*(ROOT / "requirements.txt").open(), *(ROOT / "requirements-dev.txt").open()]
-    return {normal(name): version for name, version in pins(lines).items()}
+@pytest.mark.parametrize("env", NAMES)
+def test_an_environment_holds_what_its_rules_need_and_nothing_floats(env):
+    assert problems(env, text_of(env)) == []
 
 
-def normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
+@pytest.mark.parametrize("env", NAMES)
+def test_make_env_pins_would_change_nothing(env):
+    assert filled(env, text_of(env)) == text_of(env)
 
 
-def env_pins(path: Path) -> dict[str, str]:
-    (by_pip,) = [
-        item["pip"] for item in yaml.safe_load(path.read_text())["dependencies"] if isinstance(item, dict)
-    ]
-    return {normal(name): version for name, version in pins(by_pip).items()}
+@pytest.mark.parametrize("env", NAMES)
+def test_no_file_names_an_index(env):
+    assert "://" not in text_of(env)
+    assert "index-url" not in text_of(env)
 
 
-@pytest.mark.parametrize("path", ENVS, ids=lambda path: path.stem)
-def test_pins_are_exact_and_those_of_the_requirements(path):
-    env = yaml.safe_load(path.read_text())
-    assert env["channels"] == ["conda-forge", "nodefaults"]
-    python, pip, by_pip = env["dependencies"]
-    assert python == "python=3.11"
-    assert pip.startswith("pip=")
-    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in by_pip["pip"])
-    known = required()
-    assert {name: known.get(name) for name in env_pins(path)} == env_pins(path)
+@pytest.mark.parametrize("env", NAMES)
+def test_any_pin_that_is_taken_out_is_missed(env):
+    for pin in pins_of(env):
+        (name,) = pinned([pin])
+        without = text_of(env).replace(f"      - {pin}\n", "")
+        assert without != text_of(env)
+        assert f"{name} is needed and not pinned" in problems(env, without)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("numpy==2.4.6", "numpy==2.4.5", "numpy==2.4.5 is not the tested numpy==2.4.6"),
+        ("numpy==2.4.6", "numpy>=2.4.6", "numpy>=2.4.6 is no exact pin"),
+        ("numpy==2.4.6", "numpy==2.*", "numpy==2.* is no exact pin"),
+        ("numpy==2.4.6", "numpy==1.9.0", "numpy==1.9.0 is not the numpy>="),
+        ("tqdm==4.70.1", "tqdm==4.70.1\n      - tqdm==4.70.1", "a package is pinned twice"),
+        ("tqdm==4.70.1", "tqdm==4.70.1\n      - snakemake==9.27.1", "snakemake is pinned and not needed"),
+        ("tqdm==4.70.1", "tqdm==4.70.1\n      - --pre", "--pre is no exact pin"),
+        ("nodefaults", "defaults", "the keys are channels (conda-forge, nodefaults)"),
+        ("python=3.11", "python=3.12", "the dependencies are python, pip"),
+        ("dependencies:", "name: torch\ndependencies:", "the keys are"),
+    ],
+)
+def test_what_else_is_wrong_is_said(before, after, said):
+    assert before in text_of("torch.yaml")
+    found = problems("torch.yaml", text_of("torch.yaml").replace(before, after))
+    assert any(problem.startswith(said) for problem in found), found
+
+
+def test_a_cuda_library_of_another_release_than_torchs_is_refused():
+    cublas = "nvidia-cublas==13.1.1.3"
+    found = problems(GPU, text_of(GPU).replace(cublas, "nvidia-cublas==13.5.0.1"))
+    assert any(problem.startswith(f"nvidia-cublas==13.5.0.1 is not the {cublas}.*") for problem in found), (
+        found
+    )
+
+
+def test_the_pins_are_lines_of_the_requirements():
+    lines = [line for kind in ("", "-dev") for line in (ROOT / f"requirements{kind}.txt").open()]
+    cuda = {str(pin) for name, pin in known_pins(gpu=True).items() if name not in known_pins(gpu=False)}
+    for env in NAMES:
+        others = {f"{pin}\n" for pin in pins_of(env)} - set(lines)
+        assert {pin.strip() for pin in others} == (cuda if env == GPU else set())
 
 
 def test_torch_comes_first_in_the_requirements():
@@ -65,56 +88,11 @@ def test_torch_comes_first_in_the_requirements():
     assert lines[0] == "torch==2.13.0"
 
 
-def scripts_by_env() -> dict[str, set[str]]:
-    """Rule scripts by the environment that their rules name."""
-    found: dict[str, set[str]] = {}
-    for file in (ROOT / "workflow" / "rules").glob("*.smk"):
-        for body in re.split(r"\n\s*(?:use )?rule ", file.read_text())[1:]:
-            env = re.search(r"envs/(\w[\w-]*\.yaml)", body)
-            script = re.search(r'code\("(\w+\.py)"\)', body)
-            if env and script:
-                found.setdefault(env.group(1), set()).add(script.group(1))
-    found["atlas.yaml"].add("denoise_cells.py")
-    found["magic-impute.yaml"] = {"denoise_cells_magic_impute.py"}
-    return found
+def test_every_environment_is_some_rules():
+    assert sorted(scripts_by_env()) == NAMES
+    assert "fit_model.py" in scripts_by_env()["torch.yaml"] & scripts_by_env()[GPU]
+    assert scripts_by_env()["magic-impute.yaml"] == {"denoise_cells_magic_impute.py"}
 
 
-# scripts share most of the library, and the installed packages do not change
-@cache
-def imported(file: Path) -> set[str]:
-    """Packages that one file imports."""
-    names = set()
-    for node in ast.walk(ast.parse(file.read_bytes())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            names.add((node.module or "").split(".")[0])
-    return names
-
-
-distributions = cache(packages_distributions)
-
-
-def third_party(script: str) -> set[str]:
-    """Distributions that a script and the library modules it reaches import."""
-    files = [file for file in import_closure(ROOT / "scripts" / script) if file.suffix == ".py"]
-    outside = set().union(*map(imported, files)) - set(sys.stdlib_module_names) - {PACKAGE, ""}
-    return {normal(distributions()[name][0]) for name in outside}
-
-
-@pytest.mark.parametrize("env", sorted(scripts_by_env()))
-def test_an_environment_holds_what_its_rules_import(env):
-    there = set(env_pins(ROOT / "envs" / env))
-    for script in scripts_by_env()[env]:
-        lacking = third_party(script) - there - set(ELSEWHERE) - BROUGHT_ALONG
-        assert not lacking, f"{script} imports {lacking}"
-
-
-def test_what_some_environments_leave_out_is_where_it_is_used():
-    assert {"scanpy", "scikit-misc"} <= set(env_pins(ROOT / "envs" / "atlas.yaml"))
-    assert "gseapy" in env_pins(ROOT / "envs" / "downstream.yaml")
-
-
-def test_every_rule_has_a_known_environment():
-    named = set(scripts_by_env())
-    assert named == {path.name for path in ENVS}
+def test_every_rule_script_has_an_environment():
+    assert set().union(*scripts_by_env().values()) == {path.name for path in (ROOT / "scripts").glob("*.py")}
