@@ -1,6 +1,7 @@
 """A private Slurm on one host: several virtual nodes, one with fake GPUs, everything below one folder."""
 
 import os
+import pwd
 import random
 import shutil
 import signal
@@ -345,8 +346,6 @@ def _host() -> str:
 
 
 def _user() -> str:
-    import pwd
-
     return pwd.getpwuid(os.geteuid()).pw_name
 
 
