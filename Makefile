@@ -39,10 +39,11 @@ env-test: setup
 env-pins: setup
 	$(BIN)/python tests/environments/env_files.py
 
-# a real Slurm of several virtual nodes on this machine; needs Debian's slurm-wlm and munge
+# a real Slurm of several virtual nodes on this machine; needs Debian's slurm-wlm and munge. Four tests at once,
+# because most of their time they wait for Slurm and for Snakemake to ask it
 cluster-test: setup
 	$(BIN)/python tests/cluster/virtual_slurm.py
-	$(BIN)/python -m pytest -n $(CORES) --no-loadscope-reorder --timeout 900 tests/cluster
+	$(BIN)/python -m pytest -n 4 --no-loadscope-reorder --timeout 900 tests/cluster
 
 lint: setup
 	$(BIN)/ruff check .

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
-from virtual_slurm import SlurmJob, VirtualSlurm
+from virtual_slurm import SlurmJob, VirtualSlurm, wait_until
 from workplace import TABLES, Struck, Workplace, restarts
 
 # every fit in a Slurm job of its own, and the first with too little memory for a start
@@ -55,10 +55,20 @@ FAULTS: dict[int, Callable[[VirtualSlurm, SlurmJob], object]] = {
 def survived(cluster, prepared):
     place = prepared.copied("job_faults")
     command = ("--configfile", place.configured(SEEDS), *ALONE, "--set-resources", TOO_LITTLE, "--", *TABLES)
-    struck = {}
+    struck: dict[int, Struck] = {}
+
+    def all_are_held() -> bool:
+        """Each fit stands still from its first checkpoint on, until its fault comes."""
+        for seed in FAULTS.keys() - struck:
+            if place.checkpoint_epochs(seed):
+                struck[seed] = place.running_fit(seed)
+                cluster.call("scontrol", "suspend", struck[seed].job.number)
+        return len(struck) == len(FAULTS)
+
     with place.master(*command) as master:
+        wait_until(all_are_held, "a checkpoint of every fit", 300)
         for seed, fault in FAULTS.items():
-            struck[seed] = place.running_fit(seed)
+            cluster.call("scontrol", "resume", struck[seed].job.number)
             fault(cluster, struck[seed].job)
         master.succeeds()
     yield Survived(place, struck, command)
