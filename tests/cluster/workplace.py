@@ -34,7 +34,7 @@ TABLES = [
     for name in ("metrics.tsv", "genes.tsv", "stability.tsv", "enrichment.tsv", "enrichment_notes.json")
 ]
 # the profile's own are made for clusters, where nobody looks at a job every few seconds
-IMPATIENT = ("--slurm-init-seconds-before-status-checks", "10", "--latency-wait", "5")
+IMPATIENT = ("--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "5")
 
 
 @dataclass(frozen=True)
