@@ -106,6 +106,8 @@ TABLES = {"score_fits", "list_genes", "compare_fits", "enrich_factors", *REPORT}
         # the share of a resample, of which there are none here
         ({"downstream__stability__fraction": 0.7}, {"write_report"}),
         ({"downstream__stability__n_halves": 0}, {"compare_fits", *REPORT}),
+        # what a cluster allows
+        ({"resources__max_mem_mb": 64000}, set()),
         (
             {"environments__tree__linkage": "average"},
             {"build_tree", "draw_tree", "fit_tbr", "collect_tbr", *REPORT},
