@@ -157,7 +157,9 @@ rule write_report:
         code=code("write_report.py"),
         # this atlas's part of the config: another atlas, the papers' experiments and a cluster's limits change
         # nothing here
-        config=lambda wildcards: settings(CONFIG, exclude={"reproduction", "resources"})
+        config=lambda wildcards: settings(
+            CONFIG, exclude={"reproduction", "resources"}
+        )
         | {"atlases": {wildcards.atlas: atlas_config(wildcards.atlas)}},
     script:
         "../../scripts/write_report.py"
