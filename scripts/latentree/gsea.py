@@ -52,7 +52,7 @@ def prerank(
     factor. Enrichment scores are those of Subramanian et al. (2005) with weight 1, p-values those of
     fgsea's multilevel sampling, which resolves small ones; q-values are Benjamini-Hochberg over all pairs
     of the fit. Of a factor whose loadings have one sign, a set that gathers among the weakest ones counts as
-    not enriched (p = 1).
+    not enriched (p = 1), and so does a score of a sign that hardly any random set has.
 
     Parameters
     ----------

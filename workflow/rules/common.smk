@@ -147,6 +147,18 @@ def located(file):
     return os.path.abspath(file) if IS_MODULE else file
 
 
+def own_gmt_files(atlas):
+    """The GMT files among an atlas's gene sets; regulons overlap too much for groups of genes."""
+    files = [file for file in atlas.gene_sets if library_name(file) is None]
+    return [file for file in files if not holds_regulons(located(file))]
+
+
+def gene_set_file(entry):
+    """Where the gene sets of an entry of `gene_sets` are."""
+    name = library_name(entry)
+    return located(entry) if name is None else f"<results>/gene_sets/{name}.gmt"
+
+
 def require_file(file, key):
     if not Path(located(file)).is_file():
         raise InputError(
@@ -247,18 +259,6 @@ def group_files(wildcards):
     if isinstance(sets, dict):
         return []
     return [located(file) for file in ([sets] if isinstance(sets, str) else sets)]
-
-
-def own_gmt_files(atlas):
-    """The GMT files among an atlas's gene sets; regulons overlap too much for groups of genes."""
-    files = [file for file in atlas.gene_sets if library_name(file) is None]
-    return [file for file in files if not holds_regulons(located(file))]
-
-
-def gene_set_file(entry):
-    """Where the gene sets of an entry of `gene_sets` are."""
-    name = library_name(entry)
-    return located(entry) if name is None else f"<results>/gene_sets/{name}.gmt"
 
 
 def draw_settings(wildcards):
