@@ -25,7 +25,7 @@ with rule_script(snakemake, __file__):
     )
     fits = [read_fit(Path(file).parent) for file in snakemake.input.factors]
     settings = DownstreamConfig.model_validate(snakemake.params.downstream)
-    found = enrich(fits, matched.sets, settings)
+    found = enrich(fits, matched.sets, settings, snakemake.threads)
     files = [f"gene sets: {file}, sha256 {sha256_of(file)}" for file in snakemake.input.gene_sets]
     notes = [*files, *matched.notes, *found.notes]
     if snakemake.input.gene_sets:

@@ -45,6 +45,7 @@ def prerank(
     min_set_size: int = 5,
     max_set_size: int = 500,
     seed: int = 0,
+    threads: int = 1,
 ) -> Ranked:
     """Test whether the genes of a set gather at an end of each factor's ranking, for the factors of one fit.
 
@@ -67,6 +68,8 @@ def prerank(
         Sets with fewer or more of the ranked genes are not tested, nor those that hold all of them.
     seed
         Of the random gene sets.
+    threads
+        For gseapy; their number changes no result.
 
     Returns
     -------
@@ -89,7 +92,7 @@ def prerank(
                 skipped[factor] = f"no set has {min_set_size} to {largest} of its {len(ranking)} ranked genes"
                 continue
             try:
-                tables.append(_one_factor(ranking, found, seed).assign(factor=factor))
+                tables.append(_one_factor(ranking, found, seed, threads).assign(factor=factor))
             except BaseException as error:
                 # a panic of gseapy's Rust code is no Exception, and its class cannot be imported
                 if type(error).__name__ != "PanicException":
@@ -119,7 +122,7 @@ def _ranking(values: np.ndarray, genes: Sequence[str]) -> pd.Series:
     return pd.Series([value for _, value in named], index=[gene for gene, _ in named], dtype=np.float64)
 
 
-def _one_factor(ranking: pd.Series, sets: GeneSetMatrix, seed: int) -> pd.DataFrame:
+def _one_factor(ranking: pd.Series, sets: GeneSetMatrix, seed: int, threads: int) -> pd.DataFrame:
     """gseapy's tests of one factor.
 
     gseapy gets tokens for genes and sets instead of their names, because it changes the case of names and
@@ -140,7 +143,7 @@ def _one_factor(ranking: pd.Series, sets: GeneSetMatrix, seed: int) -> pd.DataFr
         permutation_num=_N_RANDOM,
         # the order is made above; gseapy's own sort does not keep that of equal values
         ascending=None,
-        threads=1,
+        threads=threads,
         seed=seed,
         outdir=None,
         no_plot=True,

@@ -74,12 +74,13 @@ def test_q_values_are_over_all_pairs_of_the_fit(found):
     assert found.n_enriched == 2
 
 
-def test_a_second_run_and_another_order_of_genes_and_sets_give_the_same_bits(found):
+def test_another_order_of_genes_and_sets_and_other_threads_give_the_same_bits(found):
     order = np.random.default_rng(2).permutation(N)
     shuffled = prerank(
         {"f1": LOADINGS[order], "f2": -LOADINGS[order]},
         [GENES[i] for i in order],
         {name: genes[::-1] for name, genes in reversed(SETS.items())},
+        threads=2,
     )
     assert shuffled.table.equals(found.table)
 

@@ -127,9 +127,10 @@ rule enrich_factors:
         "<logs>/{atlas}/enrich_factors.log",
     conda:
         "../../envs/downstream.yaml"
+    threads: 2
     resources:
         mem_mb=memory(1500, 5),
-        runtime=minutes(60),
+        runtime=minutes(120),
     params:
         code=code("enrich_factors.py"),
         organism=lambda wildcards: CONFIG.atlases[wildcards.atlas].organism,
