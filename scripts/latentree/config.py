@@ -12,6 +12,7 @@ import yaml
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from latentree.enrichment_config import EnrichmentConfig, library_name
 from latentree.errors import InputError, listed, nearest
 from latentree.model_settings import MODEL_SETTINGS
 from latentree.models_config import ModelsConfig
@@ -31,7 +32,9 @@ ATLAS_NAME = re.compile(r"[A-Za-z0-9_-]+")
 BUILTIN_ATLASES = {"pbmc68k_reduced": ("scanpy", "datasets/10x_pbmc68k_reduced.h5ad")}
 """Atlases that come with installed packages: name -> (package, file in it)."""
 # folders of the results beside those of the atlases
-_OTHER_FOLDERS = ("attempts", "benchmarks", "logs", "provenance", "reproduction", "reproduction_quick")
+_OTHER_FOLDERS = (
+    "attempts", "benchmarks", "gene_sets", "logs", "provenance", "reproduction", "reproduction_quick",
+)  # fmt: skip
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -64,8 +67,20 @@ class AtlasSettings(Settings):
         description="obs column of batches: the VAEs are told them, the report shows how far they mix",
     )
     gene_sets: Annotated[list[PathName], AfterValidator(each_once)] = Field(
-        [], description="GMT files for the enrichment, and the groups of oi_vae"
+        [],
+        description="for the enrichment: GMT files (also the groups of oi_vae), tables of regulons (columns"
+        " tf and target), and library:NAME, fetched once from Enrichr",
     )
+    regulon_confidence: list[str] | None = Field(
+        None, description="of tables of regulons, rows by their column confidence; null: all rows"
+    )
+
+    @field_validator("gene_sets")
+    @classmethod
+    def _libraries_have_names(cls, value: list[str]) -> list[str]:
+        for entry in value:
+            library_name(entry)
+        return value
 
     @field_validator("path")
     @classmethod
@@ -127,6 +142,7 @@ class DownstreamConfig(Settings):
     n_top_genes: int = Field(
         50, ge=1, description="active genes of a factor in models without zeros: the largest loadings"
     )
+    enrichment: EnrichmentConfig = EnrichmentConfig()  # type: ignore[call-arg]
     stability: StabilityConfig = StabilityConfig()  # type: ignore[call-arg]
 
     @model_validator(mode="after")

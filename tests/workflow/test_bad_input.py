@@ -30,6 +30,7 @@ def small(**atlas):
         (small(gene_sets=["nowhere.gmt"]), "no such file: nowhere.gmt"),
         ({**small(), "models": {"pca": {"n_factors": "many"}}}, "models.pca.n_factors"),
         ({**small(gene_sets=[]), "models": {"oi_vae": {}}}, "gene_sets of the atlas or of models.oi_vae"),
+        ({**small(gene_sets=["library:Any"]), "models": {"oi_vae": {}}}, "holds no GMT file"),
         ({**small(), "tbr": {"regulators": "nowhere.tsv"}}, "tbr.regulators: no such file"),
         (
             {**small(), "tbr": {**SMALL["tbr"], "regulator_sources": ["chip"]}},

@@ -50,7 +50,12 @@ def test_every_fit_keeps_the_contract(atlas):
         (
             "enrichment",
             "model n_factors seed factor method gene_set n_overlap n_set n_background odds_ratio p_value"
-            " q_value genes",
+            " q_value genes nes direction like",
+        ),
+        (
+            "enrichment_summary",
+            "model n_factors seed method n_factors_tested n_sets_tested n_enriched n_pairs_enriched"
+            " control_mean control_max n_permutations ratio",
         ),
         ("stability", "model n_factors comparison factor agreement"),
         ("tbr", "estimator phenotype n_latents n_changes seed metric value"),

@@ -25,7 +25,8 @@ from latentree.code_hash import code_hash
 from latentree.config import load_config
 from latentree.errors import InputError
 from latentree.factor_settings import TorchModelSettings
-from latentree.gene_sets import read_gmt
+from latentree.enrichment_config import library_name
+from latentree.gene_sets import holds_regulons, read_gmt, read_sets
 from latentree.reproduction.registry import EXPERIMENTS
 from latentree.reproduction.sources import MOVIELENS
 from latentree.model_settings import MODEL_SETTINGS
@@ -69,11 +70,21 @@ def retyped(value):
 def check_files(checked):
     """Every file that the config names is there, and the small ones can be read."""
     for name, atlas in checked.atlases.items():
-        for file in [atlas.path] * atlas.is_file + atlas.gene_sets:
+        files = [file for file in atlas.gene_sets if library_name(file) is None]
+        for file in [atlas.path] * atlas.is_file + files:
             require_file(file, f"atlases.{name}")
-        for file in atlas.gene_sets:
-            read_gmt(located(file))
+        # tables of regulons are large, and every job reads this file again
+        for file in files if workflow.is_main_process else []:
+            read_sets(located(file), atlas.regulon_confidence)
     groups = checked.models.listed().get("oi_vae")
+    if groups is not None and groups.gene_sets is None:
+        for name, atlas in checked.atlases.items():
+            if not own_gmt_files(atlas):
+                raise InputError(
+                    f"config key atlases.{name}.gene_sets",
+                    "holds no GMT file, which models.oi_vae makes its groups of genes from",
+                    "Give one there or in models.oi_vae.gene_sets",
+                )
     if groups is not None and not isinstance(groups.gene_sets, dict):
         own = groups.gene_sets or ()
         for file in [own] if isinstance(own, str) else own:
@@ -134,6 +145,18 @@ def located(file):
         return str(ROOT / file)
     # a module's `prefix:` is for what its rules write
     return os.path.abspath(file) if IS_MODULE else file
+
+
+def own_gmt_files(atlas):
+    """The GMT files among an atlas's gene sets; regulons overlap too much for groups of genes."""
+    files = [file for file in atlas.gene_sets if library_name(file) is None]
+    return [file for file in files if not holds_regulons(located(file))]
+
+
+def gene_set_file(entry):
+    """Where the gene sets of an entry of `gene_sets` are."""
+    name = library_name(entry)
+    return located(entry) if name is None else f"<results>/gene_sets/{name}.gmt"
 
 
 def require_file(file, key):
@@ -201,7 +224,9 @@ def atlas_config(atlas):
 
 def atlas_settings(wildcards):
     """What the atlas stage depends on; gene sets are the enrichment's."""
-    return settings(CONFIG.atlases[wildcards.atlas], exclude={"gene_sets"})
+    return settings(
+        CONFIG.atlases[wildcards.atlas], exclude={"gene_sets", "regulon_confidence"}
+    )
 
 
 def atlas_source(wildcards):
@@ -230,7 +255,7 @@ def group_files(wildcards):
     chosen = CONFIG.models.listed()[wildcards.model]
     sets = getattr(chosen, "gene_sets", ())
     if sets is None:
-        sets = CONFIG.atlases[wildcards.atlas].gene_sets
+        sets = own_gmt_files(CONFIG.atlases[wildcards.atlas])
     if isinstance(sets, dict):
         return []
     return [located(file) for file in ([sets] if isinstance(sets, str) else sets)]
