@@ -206,7 +206,7 @@ def load_config(source: str | Path | Mapping[str, Any]) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        problems = [_problem(details) for details in error.errors()]
+        problems = [problem_in_words(details) for details in error.errors()]
         raise InputError(
             where,
             "; ".join(dict.fromkeys(problems)),
@@ -243,11 +243,11 @@ def checked(kind: type[Settings], settings: Mapping[str, Any] | None, where: str
     try:
         return kind.model_validate(dict(settings or {}))
     except ValidationError as error:
-        problems = [_problem(details, kind) for details in error.errors()]
+        problems = [problem_in_words(details, kind) for details in error.errors()]
         raise InputError(where, "; ".join(problems), "Mend the keys named here") from None
 
 
-def _problem(details: ErrorDetails, root: type[Settings] = Config) -> str:
+def problem_in_words(details: ErrorDetails, root: type[Settings] = Config) -> str:
     """One pydantic error in words: key, problem, value."""
     path = [str(part) for part in details["loc"]]
     key = ".".join(path) or "(top level)"
@@ -255,8 +255,10 @@ def _problem(details: ErrorDetails, root: type[Settings] = Config) -> str:
         return f"unknown key {key!r}{nearest(path[-1], _known_keys(root, path[:-1]))}"
     if details["type"] == "missing":
         return f"key {key!r} is missing"
-    message = details["msg"].removeprefix("Value error, ")
     value = details["input"]
+    if value is None:
+        return f"key {key!r} has no value"
+    message = details["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(value, dict | Settings) else f" (got {value!r})"
     return f"key {key!r}: {message[0].lower()}{message[1:]}{shown}"
 

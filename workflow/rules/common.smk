@@ -23,9 +23,8 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from latentree import provenance
 from latentree.code_hash import code_hash
 from latentree.config import load_config
-from latentree.errors import InputError
 from latentree.factor_settings import TorchModelSettings
-from latentree.gene_sets import read_gmt
+from latentree.input_checks import beside, in_words, problems, regulator_rows
 from latentree.reproduction.registry import EXPERIMENTS
 from latentree.reproduction.sources import MOVIELENS
 from latentree.model_settings import MODEL_SETTINGS
@@ -49,12 +48,11 @@ def checked_config():
             if key in config
         }
         update_config(config, given)
-    try:
-        checked = load_config(config)
-        check_files(checked)
-    except InputError as error:
-        raise WorkflowError(f"latentree: error: {error}")
-    return checked
+    # a job of a cluster that parses this again has nothing to tell that the run did not
+    found = [] if workflow.remote_exec else problems(config, located)
+    if found:
+        raise WorkflowError(f"latentree: error: {in_words(found)}")
+    return load_config(config)
 
 
 def retyped(value):
@@ -66,54 +64,6 @@ def retyped(value):
     return yaml.safe_load(value) if isinstance(value, str) else value
 
 
-def check_files(checked):
-    """Every file that the config names is there, and the small ones can be read."""
-    for name, atlas in checked.atlases.items():
-        for file in [atlas.path] * atlas.is_file + atlas.gene_sets:
-            require_file(file, f"atlases.{name}")
-        for file in atlas.gene_sets:
-            read_gmt(located(file))
-    groups = checked.models.listed().get("oi_vae")
-    if groups is not None and not isinstance(groups.gene_sets, dict):
-        own = groups.gene_sets or ()
-        for file in [own] if isinstance(own, str) else own:
-            require_file(file, "models.oi_vae.gene_sets")
-            read_gmt(located(file))
-    for key in ("data", "movielens"):
-        place = getattr(checked.reproduction, key)
-        if place is not None and not Path(place).exists():
-            raise InputError(
-                f"config key reproduction.{key}",
-                f"there is no {place}",
-                "Mend the path, or leave the key out: what needs it is skipped then",
-            )
-    if checked.environments.tree.file is not None:
-        require_file(checked.environments.tree.file, "environments.tree.file")
-        # imported where they are needed, because they bring pandas along
-        from latentree.tree import Tree
-
-        Tree.from_file(located(checked.environments.tree.file))
-    if checked.tbr is not None and checked.tbr.regulators is not None:
-        require_file(checked.tbr.regulators, "tbr.regulators")
-        from latentree.tbr_regulators import Regulators
-
-        Regulators.read(located(checked.tbr.regulators), **regulator_rows(checked.tbr))
-    if checked.tbr is not None and checked.tbr.phenotype.kind == "measured":
-        check_phenotype(checked)
-
-
-def check_phenotype(checked):
-    """The columns of a measured phenotype are in the atlases that are files."""
-    from latentree.obs_columns import require_obs_column
-
-    phenotype = checked.tbr.phenotype
-    for atlas in checked.atlases.values():
-        for key in ("column", "donor"):
-            column = getattr(phenotype, key)
-            if atlas.is_file and column is not None:
-                require_obs_column(located(atlas.path), column, f"tbr.phenotype.{key}")
-
-
 def tbr_latents():
     """Genes that may be TBR's latents: none for a measured phenotype; None where TBR does not run."""
     if CONFIG.tbr is None:
@@ -121,28 +71,11 @@ def tbr_latents():
     return CONFIG.tbr.latents if CONFIG.tbr.phenotype.kind == "simulated" else []
 
 
-def regulator_rows(tbr):
-    """Which rows of the table of regulators count, as arguments; none where there is no table."""
-    if tbr is None or tbr.regulators is None:
-        return {}
-    return {"sources": tbr.regulator_sources, "confidence": tbr.regulator_confidence}
-
-
 def located(file):
     """A file as named, or beside the Snakefile: the demo's resources are found from any folder."""
-    if not Path(file).exists() and (ROOT / file).exists():
-        return str(ROOT / file)
+    found = beside(ROOT)(file)
     # a module's `prefix:` is for what its rules write
-    return os.path.abspath(file) if IS_MODULE else file
-
-
-def require_file(file, key):
-    if not Path(located(file)).is_file():
-        raise InputError(
-            f"config key {key}",
-            f"no such file: {file}",
-            "Mend the path; it is relative to the working directory",
-        )
+    return os.path.abspath(found) if IS_MODULE else found
 
 
 CONFIG = checked_config()
