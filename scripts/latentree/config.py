@@ -31,7 +31,7 @@ ATLAS_NAME = re.compile(r"[A-Za-z0-9_-]+")
 BUILTIN_ATLASES = {"pbmc68k_reduced": ("scanpy", "datasets/10x_pbmc68k_reduced.h5ad")}
 """Atlases that come with installed packages: name -> (package, file in it)."""
 # folders of the results beside those of the atlases
-_OTHER_FOLDERS = ("attempts", "benchmarks", "logs", "provenance", "reproduction", "reproduction_quick")
+RESERVED_NAMES = ("attempts", "benchmarks", "logs", "provenance", "reproduction", "reproduction_quick")
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -170,7 +170,7 @@ class Config(Settings):
         bad = [name for name in value if not ATLAS_NAME.fullmatch(name)]
         if bad:
             raise ValueError(f"an atlas's name is letters, digits, _ and - only, not {listed(bad)}")
-        taken = [name for name in value if name in _OTHER_FOLDERS]
+        taken = [name for name in value if name in RESERVED_NAMES]
         if taken:
             raise ValueError(f"{listed(taken)} is another folder of the results and cannot name an atlas")
         return value

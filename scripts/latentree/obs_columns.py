@@ -1,4 +1,4 @@
-"""Columns of obs and the size of an h5ad file, read without its data: quick enough to check before any job."""
+"""Columns of obs and size of an h5ad file, read without its data: quick enough to check before any job."""
 
 from pathlib import Path
 
