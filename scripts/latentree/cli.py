@@ -13,6 +13,48 @@ _EXIT_CODES = """exit codes:
   130  interrupted
 """
 
+# summary, description, examples
+_HELP = {
+    "new": (
+        "write a commented config for an atlas",
+        "Look at an .h5ad file, without loading its matrix, and write a config with a guess for every key:"
+        " what was found, why it was taken, and what else there is. Overwrites nothing.",
+        "latentree new data/atlas.h5ad",
+        "latentree new data/atlas.h5ad --output my.yaml",
+    ),
+    "check": (
+        "say all that is wrong with a config and its files, or what the run takes",
+        "Check a config and every file that it names before a run, all problems at once, a line each (exit"
+        " code 2). Where all is well: jobs, time, memory and disk of the run. Reads tables and a sample of"
+        " the values only, so the size of an atlas hardly matters.",
+        "latentree check config/atlas.yaml",
+        "latentree check config/atlas.yaml --cores 16",
+    ),
+    "project": (
+        "latents of other cells under a fit",
+        "Put other cells into the factors of a fit. Genes are matched by name; counts are found and"
+        " normalised as in the atlas stage.",
+        "latentree project results/atlas/fits/sparse_vae/k10/seed0 new.h5ad projected.h5ad",
+        "latentree project FIT cut.h5ad out.h5ad --library-size total_counts",
+    ),
+    "verify": (
+        "compare the files of a run with its records",
+        "Hash every file again that a job's newest record names, and list what changed, what is missing, what"
+        " has no record, and inputs that changed since. Exit code 1 where there is any.",
+        "latentree verify results",
+    ),
+    "record": (
+        "close the run records that a killed Snakemake left open",
+        "Assemble run.json from the job records of each run that was left open, as by SIGKILL.",
+        "latentree record results",
+    ),
+    "schema": (
+        "print the JSON schema of the config",
+        "Print the JSON schema of the config, for editors.",
+        "latentree schema > schema.json",
+    ),
+}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
@@ -44,64 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    command = _adder(commands)
-    new = command("new", _new, "write a commented config for an atlas",
-                  "Look at an .h5ad file, without loading its matrix, and write a config with a guess for every key:"
-                  " what was found, why it was taken, and what else there is. Overwrites nothing.",
-                  "latentree new data/atlas.h5ad",
-                  "latentree new data/atlas.h5ad --output my.yaml")  # fmt: skip
-    new.add_argument("atlas", metavar="ATLAS.h5ad", help="the atlas")
-    new.add_argument(
-        "--output", metavar="CONFIG", help="the config (default: config/<name of the atlas>.yaml)"
-    )
-
-    check = command("check", _check, "say all that is wrong with a config and its files, or what the run takes",
-                    "Check a config and every file that it names before a run, all problems at once, a line each (exit"
-                    " code 2). Where all is well: jobs, time, memory and disk of the run. Reads tables and a sample of"
-                    " the values only, so the size of an atlas hardly matters.",
-                    "latentree check config/atlas.yaml",
-                    "latentree check config/atlas.yaml --cores 16")  # fmt: skip
-    check.add_argument("config", metavar="CONFIG", help="the config, a YAML file")
-    check.add_argument(
-        "--cores", type=_positive, metavar="N", help="cores of the run (default: this machine's)"
-    )
-
-    project = command("project", _project, "latents of other cells under a fit",
-                      "Put other cells into the factors of a fit. Genes are matched by name, counts are found and"
-                      " normalised as in the atlas stage.",
-                      "latentree project results/atlas/fits/sparse_vae/k10/seed0 new.h5ad projected.h5ad",
-                      "latentree project FIT cut.h5ad out.h5ad --library-size total_counts")  # fmt: skip
-    project.add_argument("fit", metavar="FIT", help="the folder of a fit: fits/<model>/k<k>/seed<seed>")
-    project.add_argument("cells", metavar="NEW.h5ad", help="the cells: counts, or log1p of counts per 10,000")
-    project.add_argument("output", metavar="OUT.h5ad", help="what to write: obsm X_<model>, varm, uns")
-    project.add_argument(
-        "--library-size", metavar="COLUMN", help="obs column of total counts, for a file cut to few genes"
-    )
-    project.add_argument("--threads", type=_positive, default=1, metavar="N", help="CPU threads (default: 1)")
-
-    verify = command("verify", _verify, "compare the files of a run with its records",
-                     "Hash every file again that a job's newest record names, and list what changed, what is missing,"
-                     " what has no record, and inputs that changed since. Exit code 1 where there is any.",
-                     "latentree verify results")  # fmt: skip
-    verify.add_argument("results", metavar="RESULTS", help="the results folder of a run")
-
-    record = command("record", _record, "close the run records that a killed Snakemake left open",
-                     "Assemble run.json from the job records of each run that was left open, as by SIGKILL.",
-                     "latentree record results")  # fmt: skip
-    record.add_argument("results", metavar="RESULTS", help="the results folder of a run")
-
-    schema = command("schema", _schema, "print the JSON schema of the config",
-                     "Print the JSON schema of the config, for editors.", "latentree schema > schema.json")  # fmt: skip
-    schema.add_argument("--page", action="store_true", help="print config/README.md instead")
-    return parser
-
-
-def _adder(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-) -> Callable[..., argparse.ArgumentParser]:
-    def add(
-        name: str, run: Callable[[argparse.Namespace], int], summary: str, description: str, *examples: str
-    ) -> argparse.ArgumentParser:
+    for name, run, add_arguments in _COMMANDS:
+        summary, description, *examples = _HELP[name]
         shown = "\n".join(f"  {example}" for example in examples)
         added = commands.add_parser(
             name,
@@ -110,10 +96,9 @@ def _adder(
             epilog=f"examples:\n{shown}\n\n{_EXIT_CODES}",
             formatter_class=_Help,
         )
+        add_arguments(added)
         added.set_defaults(run=run)
-        return added
-
-    return add
+    return parser
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
@@ -130,6 +115,38 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return number
+
+
+def _new_arguments(new: argparse.ArgumentParser) -> None:
+    new.add_argument("atlas", metavar="ATLAS.h5ad", help="the atlas")
+    new.add_argument(
+        "--output", metavar="CONFIG", help="the config (default: config/<name of the atlas>.yaml)"
+    )
+
+
+def _check_arguments(check: argparse.ArgumentParser) -> None:
+    check.add_argument("config", metavar="CONFIG", help="the config, a YAML file")
+    check.add_argument(
+        "--cores", type=_positive, metavar="N", help="cores of the run (default: this machine's)"
+    )
+
+
+def _project_arguments(project: argparse.ArgumentParser) -> None:
+    project.add_argument("fit", metavar="FIT", help="the folder of a fit: fits/<model>/k<k>/seed<seed>")
+    project.add_argument("cells", metavar="NEW.h5ad", help="the cells: counts, or log1p of counts per 10,000")
+    project.add_argument("output", metavar="OUT.h5ad", help="what to write: obsm X_<model>, varm, uns")
+    project.add_argument(
+        "--library-size", metavar="COLUMN", help="obs column of total counts, for a file cut to few genes"
+    )
+    project.add_argument("--threads", type=_positive, default=1, metavar="N", help="CPU threads (default: 1)")
+
+
+def _results_argument(command: argparse.ArgumentParser) -> None:
+    command.add_argument("results", metavar="RESULTS", help="the results folder of a run")
+
+
+def _schema_arguments(schema: argparse.ArgumentParser) -> None:
+    schema.add_argument("--page", action="store_true", help="print config/README.md instead")
 
 
 def _new(parsed: argparse.Namespace) -> int:
@@ -175,3 +192,13 @@ def _schema(parsed: argparse.Namespace) -> int:
 
     print(config_page() if parsed.page else json.dumps(json_schema(), indent=2) + "\n", end="")
     return 0
+
+
+_COMMANDS: tuple[tuple[str, Callable[..., int], Callable[[argparse.ArgumentParser], None]], ...] = (
+    ("new", _new, _new_arguments),
+    ("check", _check, _check_arguments),
+    ("project", _project, _project_arguments),
+    ("verify", _verify, _results_argument),
+    ("record", _record, _results_argument),
+    ("schema", _schema, _schema_arguments),
+)

@@ -176,7 +176,7 @@ def header_problems(name: str, atlas: AtlasSettings, config: Config, path: Path)
     known = obs_columns(path)
     for key in OBS_KEYS if known else ():
         column = getattr(atlas, key, None)
-        if is_known(column) and column not in known:
+        if column is not None and is_known(column) and column not in known:
             said = f"{atlas.path} has no obs column {column!r}{nearest(column, known)}"
             found.append(
                 InputError(

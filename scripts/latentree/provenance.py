@@ -103,7 +103,9 @@ def write_job_record(
     """Write one job's record into the run that it belongs to."""
     run = os.environ.get(RUN_VARIABLE) or _newest_open_run(Path(results)) or new_run_id()
     path = Path(results, "provenance", run, "jobs", f"{job_name(rule, wildcards)}.json")
-    write_json({"run": run, "rule": rule, "wildcards": dict(wildcards), **record}, path)
+    # where the paths in it lead, whoever moves the results later
+    places = {"results": str(results), "working_directory": os.getcwd()}
+    write_json({"run": run, "rule": rule, "wildcards": dict(wildcards), **places, **record}, path)
 
 
 def job_name(rule: str, wildcards: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""What is wrong with an atlas under a config, found as the atlas stage would find it, on a sample of the values."""
+"""What is wrong with an atlas under a config: as the atlas stage would find it, on a sample of the values."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -207,7 +207,8 @@ def _facts(
     least = min(types.values(), default=0)
     said = (
         f"{n_found:,} cells x {n_genes:,} genes ({named.kind}); {len(types)} cell types"
-        f" in {atlas.cell_type!r}, the smallest of {least} cells; {choice.candidate.name} holds {_KINDS[choice.kind]}"
+        f" in {atlas.cell_type!r}, the smallest of {least} cells; "
+        f"{choice.candidate.name} holds {_KINDS[choice.kind]}"
     )
     notes = []
     n_dropped = n_found - sum(types.values())

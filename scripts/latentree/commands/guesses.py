@@ -139,7 +139,8 @@ def columns_of(obs: pd.DataFrame) -> Columns:
     """Look at all columns of a table of cells."""
     groups, numbers, only = [], [], {}
     for name in dict.fromkeys(obs.columns):
-        series = obs[name] if isinstance(obs[name], pd.Series) else obs[name].iloc[:, 0]
+        # of columns of the same name the first
+        series = obs.loc[:, obs.columns == name].iloc[:, 0]
         is_number = series.dtype.kind in "iuf"
         if is_number:
             numbers.append(str(name))
@@ -154,8 +155,6 @@ def columns_of(obs: pd.DataFrame) -> Columns:
 
 
 def _grouping(name: str, series: pd.Series, is_number: bool) -> Column | None:
-    if isinstance(series.dtype, pd.SparseDtype):
-        series = series.sparse.to_dense()
     codes, found = pd.factorize(series, use_na_sentinel=True)
     if len(found) > min(_MOST_VALUES, max(2, len(series) // 2)):
         return None
@@ -189,10 +188,7 @@ def guess_cell_type(columns: Columns) -> Guess:
                   is not None]  # fmt: skip
         why = "no obs column looks like cell types"
         if single:
-            why = (
-                f"{listed(columns.only)} has one value only ({', '.join(single)}): latentree compares cell types and"
-                " needs at least two"
-            )
+            why = f"one value only: {', '.join(single)}; latentree compares cell types and needs at least two"
         return Guess(None, why, tuple(f"{column.name} ({column.words})" for column in columns.groups))
     tier, _, best = ranked[0]
     why = f"{best.words}: {listed(best.values, limit=6)}"
@@ -253,8 +249,8 @@ def guess_split(
     if not found:
         return Guess(None, "no obs column looks like donors or samples, so cells are split at random")
     why = (
-        f"cells are split at random: fewer than {_FEWEST_DONORS} donors, or cell types that one donor has alone; held-out"
-        " figures then speak of new cells of these donors, not of new donors"
+        f"cells are split at random: fewer than {_FEWEST_DONORS} donors, or cell types that one donor has"
+        " alone; held-out figures then speak of new cells of these donors, not of new donors"
     )
     return Guess(None, why, _others(found))
 
@@ -310,8 +306,8 @@ def guess_library_size(
         return Guess(None, f"the counts add up to {name}")
     if n_genes < 3000:
         why = (
-            f"the file has {n_genes:,} genes only, and no obs column looks like totals over all genes: counts are per"
-            " 10,000 of these genes"
+            f"the file has {n_genes:,} genes only, and no obs column looks like totals over all genes: counts"
+            " are per 10,000 of these genes"
         )
         return Guess(None, why)
     return Guess(None, "the sum of the counts is taken")

@@ -203,7 +203,7 @@ def _page(name: str, target: Path, atlas: str, sampled: Sampled, entries: Sequen
             f"Written by `latentree new` from {atlas}: {n_cells:,} cells, {n_genes:,} genes. Every value is a"
             " guess; above it stands why, and what else there is. Then:",
             "",
-        ),  # fmt: skip
+        ),
         f"#   latentree check {target}",
         f"#   snakemake --cores 2 --configfile {target}",
         "# Paths are relative to the working directory. Every key: config/README.md.",
@@ -235,8 +235,9 @@ def _runs(n_cells: int, n_genes: int, entries: Sequence[Entry]) -> Iterator[str]
     yield "models:"
     yield from _comment(
         f"{k} factors suit {n_cells:,} cells and {n_genes:,} genes to begin with; [{max(2, k // 2)}, {k},"
-        f" {2 * k}] compares numbers. sparse_vae: few genes per factor; nmf and pca: what it is compared with", "  "
-    )  # fmt: skip
+        f" {2 * k}] compares numbers. sparse_vae: few genes per factor; nmf and pca: its references",
+        "  ",
+    )
     for model in ("sparse_vae", "nmf", "pca"):
         yield f"  {model}: {{ n_factors: {k} }}"
     if n_cells > _MANY_CELLS:
@@ -254,9 +255,10 @@ def _runs(n_cells: int, n_genes: int, entries: Sequence[Entry]) -> Iterator[str]
     condition = next((entry for entry in entries if entry.key == "condition"), None)
     column = "" if condition is None else condition.value or condition.instead
     yield from _comment(
-        "Tree-based regularisation along the tree of cell types is off. `tbr: {}` tests it on a simulated phenotype;"
-        " a phenotype of your own, such as a condition of two values (docs/tutorial-tbr.md):", ""
-    )  # fmt: skip
+        "Tree-based regularisation along the tree of cell types is off. `tbr: {}` tests it on a simulated"
+        " phenotype; a phenotype of your own, such as a condition of two values (docs/tutorial-tbr.md):",
+        "",
+    )
     yield f"# tbr: {{ phenotype: {{ column: {column or 'COLUMN'} }} }}"
     yield ""
     yield "# auto: a GPU where there is one"
