@@ -3,6 +3,7 @@ import hashlib
 import os
 import shutil
 import sys
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -291,3 +292,16 @@ def experiment_code(wildcards):
     # by its bytes alone: through the registry it imports every experiment
     running = (folder / "running.py").read_bytes()
     return hashlib.sha256(experiment.encode() + running).hexdigest()
+
+
+def planned_stages():
+    """Jobs that this run has to do, by the file of their rule and by rule; asked when it starts."""
+    left = Counter(job.rule.name for job in workflow.dag.needrun_jobs())
+    stages = {}
+    # rules come in the order in which the Snakefile includes them
+    for rule in workflow.rules:
+        if left[rule.name] and rule.name != "all":
+            stages.setdefault(Path(rule.snakefile).stem, {})[rule.name] = left[
+                rule.name
+            ]
+    return stages

@@ -205,10 +205,10 @@ def _facts(
     asked = n_genes if config.preprocess.gene_selection == "all" else config.preprocess.n_genes
     n_found = len(sampled.source.obs)
     least = min(types.values(), default=0)
+    found = f"{len(types)} cell types in {atlas.cell_type!r}, the smallest of {least} cells"
     said = (
-        f"{n_found:,} cells x {n_genes:,} genes ({named.kind}); {len(types)} cell types"
-        f" in {atlas.cell_type!r}, the smallest of {least} cells; "
-        f"{choice.candidate.name} holds {_KINDS[choice.kind]}"
+        f"{n_found:,} cells x {n_genes:,} genes ({named.kind}); "
+        f"{found if types else 'no usable cell types'}; {choice.candidate.name} holds {_KINDS[choice.kind]}"
     )
     notes = []
     n_dropped = n_found - sum(types.values())

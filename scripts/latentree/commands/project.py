@@ -46,6 +46,8 @@ def project(fit_folder: str, cells: str, output: str, library_size: str | None, 
     logging.getLogger("latentree.model_input").addFilter(_without_missing_genes)
     try:
         projected = project_cells(fit, adata, threads=threads)
+    except InputError as error:
+        raise InputError(f"{cells}: {error.where}", error.problem, error.remedy) from None
     finally:
         logging.getLogger("latentree.model_input").removeFilter(_without_missing_genes)
     try:

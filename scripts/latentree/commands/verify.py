@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from latentree.errors import InputError
 from latentree.files import read_json, sha256_of
@@ -17,6 +17,8 @@ from latentree.files import read_json, sha256_of
 _UNDECLARED = ("attempts", "benchmarks", "logs", "provenance")
 _LEFT_OVER = ("checkpoint", ".snakemake")
 _PROGRESS_SECONDS = 3.0
+
+_Record: TypeAlias = Mapping[str, Any]
 
 
 @dataclass
@@ -77,14 +79,19 @@ def compare(results: Path) -> Findings:
         The folder has no records of jobs, or a broken one.
     """
     records = _records(results)
-    outputs, readers = newest(records)
-    expected = {path: file["sha256"] for path, file in outputs.items()}
+    latest = newest(records)
+    expected = {path: file["sha256"] for path, (file, _) in latest.items()}
+    states = {path: record["state"] for path, (_, record) in latest.items()}
+    readers = {id(record): record for _, record in latest.values()}.values()
     inputs = [(path, file["sha256"]) for record in readers for path, file in _inputs(record)]
     hashes = _hashes({*expected, *(path for path, _ in inputs)})
     found = Findings(n_files=sum(value is not None for value in hashes.values()))
     for path, sha256 in sorted(expected.items()):
         if hashes[path] is None:
-            found.missing.append(path)
+            state = states[path]
+            found.missing.append(
+                path if state == "success" else f"{path} (the state of its last job: {state})"
+            )
         elif hashes[path] != sha256:
             found.changed.append(path)
     changed = Counter(path for path, sha256 in inputs if hashes[path] is not None and hashes[path] != sha256)
@@ -95,16 +102,13 @@ def compare(results: Path) -> Findings:
     return found
 
 
-def newest(
-    records: Iterable[Mapping[str, Any]],
-) -> tuple[dict[str, Mapping[str, Any]], list[Mapping[str, Any]]]:
-    """By path, what the newest record says of an output; and the records that are the newest of any."""
-    latest: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
+def newest(records: Iterable[_Record]) -> dict[str, tuple[Mapping[str, Any], _Record]]:
+    """By path as it is now: what the newest record says of an output, and that record."""
+    latest: dict[str, tuple[Mapping[str, Any], _Record]] = {}
     for record in sorted(records, key=lambda record: str(record.get("ended") or record["started"])):
         for file in record.get("outputs", ()):
             latest[_now(file["path"], record)] = (file, record)
-    readers = {id(record): record for _, record in latest.values()}
-    return {path: file for path, (file, _) in latest.items()}, list(readers.values())
+    return latest
 
 
 def _records(results: Path) -> list[dict[str, Any]]:
