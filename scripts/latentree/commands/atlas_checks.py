@@ -76,15 +76,16 @@ class AtlasChecks:
         obs = sampled.source.obs
         with noted(found):
             cell_names(obs, atlas.path)
-        kept, types = None, Counter[str]()
+        types = Counter[str]()
         labels = _labels(obs, atlas.cell_type)
+        # where types are not known, other columns are looked at as if all cells were of one
+        kept, known = np.ones(len(obs), dtype=bool), np.full(len(obs), "", dtype=object)
         if labels is not None:
             with noted(found):
                 kept = _kept_cells(obs, labels, atlas, config, key("cell_type"))
-                types = Counter(labels[kept].tolist())
-        if kept is not None and labels is not None:
-            found += _column_problems(obs, labels, kept, atlas, config, key)
-            found += self._tree_problems(config, set(types))
+                known, types = labels, Counter(labels[kept].tolist())
+                found += self._tree_problems(config, set(types))
+        found += _column_problems(obs, known, kept, atlas, config, key)
         choice, named = None, None
         with noted(found):
             choice = choose_matrix(sampled.source.candidates, atlas.matrix, atlas.path, key)
@@ -94,7 +95,7 @@ class AtlasChecks:
         if choice is not None and named is not None:
             facts = _facts(atlas, config, types, choice, named, sampled, path.stat().st_size)
             self.facts[name] = facts
-            if kept is not None:
+            if types:
                 found += _size_problems(config, atlas, facts, found)
         return found
 
@@ -159,8 +160,12 @@ def _column_problems(
 ) -> list[InputError]:
     """Columns that are there and cannot be what the config says they are."""
     found: list[InputError] = []
+    for column in (atlas.split_by, atlas.batch):
+        values = _labels(obs, column)
+        if values is not None:
+            kept = kept & np.array([value is not None for value in values], dtype=bool)
     donors = _labels(obs, atlas.split_by)
-    if donors is not None:
+    if donors is not None and kept.any():
         names, codes = np.unique(labels[kept].astype(str), return_inverse=True)
         preprocess = config.preprocess
         fractions = (preprocess.test_fraction, preprocess.validation_fraction)
@@ -169,7 +174,7 @@ def _column_problems(
     batches = _labels(obs, atlas.batch)
     if batches is not None:
         n_levels = len(set(batches[kept].tolist()))
-        if n_levels > kept.sum() / 2:
+        if n_levels > max(1, kept.sum() / 2):
             remedy = "Name a column of batches, each of many cells"
             said = f"{atlas.batch!r} has {n_levels} different values in {kept.sum()} cells"
             found.append(InputError(key("batch"), said, remedy))
