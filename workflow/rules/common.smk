@@ -299,9 +299,8 @@ def planned_stages():
     left = Counter(job.rule.name for job in workflow.dag.needrun_jobs())
     stages = {}
     # rules come in the order in which the Snakefile includes them
-    for rule in workflow.rules:
-        if left[rule.name] and rule.name != "all":
-            stages.setdefault(Path(rule.snakefile).stem, {})[rule.name] = left[
-                rule.name
-            ]
+    for known in workflow.rules:
+        if left[known.name] and known.name != "all":
+            stage = stages.setdefault(Path(known.snakefile).stem, {})
+            stage[known.name] = left[known.name]
     return stages

@@ -49,6 +49,7 @@ def check(config_file: str, cores: int | None) -> int:
         print(f"{len(found)} problem{'s' if len(found) > 1 else ''} in {config_file} and what it names")
         return InputError.exit_code
     config = load_config(values)
+    # after all the rest, because it takes a few seconds
     jobs = planned_jobs(config_file, ROOT)
     n_jobs = None if jobs is None else sum(jobs.values())
     _report(
