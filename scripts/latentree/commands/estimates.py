@@ -23,7 +23,7 @@ _RATES = {"nb": (6e-6, 5e-8), "gaussian": (1e-5, 2.2e-7), "vae": (2.2e-5, 5e-8)}
 # seconds of a matrix model for a cell and gene: the same
 _MATRIX_RATE = {"pca": 5e-7, "ica": 2e-6, "nmf": 5e-6}
 _START = 4.0
-"""Seconds that any job takes, most of them to load Python's packages: 57 jobs of 700 cells took 286 in all."""
+"""Seconds that any job takes, most of them to load packages: 57 jobs of 700 cells took 286 in all."""
 _SCORING = 0.5
 """Seconds to score a fit."""
 _STORED_BYTES = 5

@@ -200,11 +200,11 @@ def _page(name: str, target: Path, atlas: str, sampled: Sampled, entries: Sequen
     n_genes = sampled.source.n_genes
     lines = [
         *_comment(
-            f"Written by `latentree new` from {atlas}: {n_cells:,} cells, {n_genes:,} genes. Every value is a"
+            f"Written by `python -m latentree new` from {atlas}: {n_cells:,} cells, {n_genes:,} genes. Every value is a"
             " guess; above it stands why, and what else there is. Then:",
             "",
         ),
-        f"#   latentree check {target}",
+        f"#   python -m latentree check {target}",
         f"#   snakemake --cores 2 --configfile {target}",
         "# Paths are relative to the working directory. Every key: config/README.md.",
         "results: results",
@@ -287,4 +287,4 @@ def _tell(target: Path, entries: Sequence[Entry], lacks_type: bool) -> None:
         print(f"  {entry.key}: {shown}  ({entry.said})")
     if lacks_type:
         print(f"cell_type was not found: name the obs column of cell types in {target}, then")
-    print(f"next: latentree check {target}")
+    print(f"next: python -m latentree check {target}")
