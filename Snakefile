@@ -27,6 +27,10 @@ rule all:
 
 onstart:
     provenance.open_run(config["results"], RUN, sys.argv, config, ROOT)
+    print(
+        provenance.plan_run(config["results"], RUN, planned_stages()),
+        file=sys.stderr,
+    )
 
 
 onsuccess:

@@ -32,7 +32,7 @@ ATLAS_NAME = re.compile(r"[A-Za-z0-9_-]+")
 BUILTIN_ATLASES = {"pbmc68k_reduced": ("scanpy", "datasets/10x_pbmc68k_reduced.h5ad")}
 """Atlases that come with installed packages: name -> (package, file in it)."""
 # folders of the results beside those of the atlases
-_OTHER_FOLDERS = (
+RESERVED_NAMES = (
     "attempts", "benchmarks", "gene_sets", "logs", "provenance", "reproduction", "reproduction_quick",
 )  # fmt: skip
 
@@ -186,7 +186,7 @@ class Config(Settings):
         bad = [name for name in value if not ATLAS_NAME.fullmatch(name)]
         if bad:
             raise ValueError(f"an atlas's name is letters, digits, _ and - only, not {listed(bad)}")
-        taken = [name for name in value if name in _OTHER_FOLDERS]
+        taken = [name for name in value if name in RESERVED_NAMES]
         if taken:
             raise ValueError(f"{listed(taken)} is another folder of the results and cannot name an atlas")
         return value
@@ -222,7 +222,7 @@ def load_config(source: str | Path | Mapping[str, Any]) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        problems = [_problem(details) for details in error.errors()]
+        problems = [problem_in_words(details) for details in error.errors()]
         raise InputError(
             where,
             "; ".join(dict.fromkeys(problems)),
@@ -259,11 +259,11 @@ def checked(kind: type[Settings], settings: Mapping[str, Any] | None, where: str
     try:
         return kind.model_validate(dict(settings or {}))
     except ValidationError as error:
-        problems = [_problem(details, kind) for details in error.errors()]
+        problems = [problem_in_words(details, kind) for details in error.errors()]
         raise InputError(where, "; ".join(problems), "Mend the keys named here") from None
 
 
-def _problem(details: ErrorDetails, root: type[Settings] = Config) -> str:
+def problem_in_words(details: ErrorDetails, root: type[Settings] = Config) -> str:
     """One pydantic error in words: key, problem, value."""
     path = [str(part) for part in details["loc"]]
     key = ".".join(path) or "(top level)"
@@ -271,8 +271,10 @@ def _problem(details: ErrorDetails, root: type[Settings] = Config) -> str:
         return f"unknown key {key!r}{nearest(path[-1], _known_keys(root, path[:-1]))}"
     if details["type"] == "missing":
         return f"key {key!r} is missing"
-    message = details["msg"].removeprefix("Value error, ")
     value = details["input"]
+    if value is None:
+        return f"key {key!r} has no value"
+    message = details["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(value, dict | Settings) else f" (got {value!r})"
     return f"key {key!r}: {message[0].lower()}{message[1:]}{shown}"
 

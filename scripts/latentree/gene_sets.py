@@ -42,7 +42,7 @@ class GeneSets:
     @property
     def organism(self) -> str | None:
         """``human`` where most symbols are in capitals, ``mouse`` where most are Capitalised, else None."""
-        return _organism_by_case({gene for genes in self.sets.values() for gene in genes})
+        return organism_by_case({gene for genes in self.sets.values() for gene in genes})
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,7 @@ def _free_name(name: str, taken: dict[str, tuple[str, ...]]) -> str:
     return new
 
 
-def _organism_by_case(symbols: Iterable[str]) -> str | None:
+def organism_by_case(symbols: Iterable[str]) -> str | None:
     """Organism by the case of most symbols; None where most have neither spelling or are Ensembl ids."""
     words = [
         symbol for symbol in symbols if any(c.isalpha() for c in symbol) and not _ENSEMBL.fullmatch(symbol)
@@ -279,7 +279,7 @@ def _same_kind_of_names(gene_sets: GeneSets, genes: Sequence[str]) -> None:
 def _no_overlap(gene_sets: GeneSets, genes: Sequence[str], organism: str) -> InputError:
     """The error for sets of the atlas's own organism that hold none of its genes."""
     members = list(dict.fromkeys(gene for found in gene_sets.sets.values() for gene in found))
-    looks = _organism_by_case(genes)
+    looks = organism_by_case(genes)
     remedy = "Give gene sets of the same organism and the same kind of gene names"
     if looks is not None and looks != organism:
         remedy = f"The atlas's genes look like {looks} symbols: set its key organism to {looks}"

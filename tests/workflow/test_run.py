@@ -153,6 +153,23 @@ def test_every_module_that_a_job_loaded_is_in_its_static_closure(finished):
         assert job["modules_outside_code_hash"] == [], job["rule"]
 
 
+def test_a_finished_run_is_as_recorded_and_leaves_no_job(finished):
+    config = finished.config(SMALL, "again.yaml")
+    for arguments, said in (
+        (["verify", "results"], "all as recorded"),
+        (["check", config], "jobs: none left"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "latentree", *arguments],
+            cwd=finished.root,
+            env={**clean_environment(), "PYTHONPATH": "scripts"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert said in done.stdout
+
+
 @pytest.fixture(scope="module")
 def second(finished, tmp_path_factory):
     """Another copy whose run is killed and taken up again, up to the tables: figures are not compared."""
