@@ -11,7 +11,7 @@ REPRODUCE_DATA ?= $(firstword $(wildcard data ../shared/data))
 MOVIELENS ?=
 REPRODUCE_CONFIG = data: $(or $(REPRODUCE_DATA),null), movielens: $(or $(MOVIELENS),null)
 
-.PHONY: setup demo test lint schema bench bench-setup reproduce reproduce-quick
+.PHONY: setup demo test env-test env-pins cluster-test lint schema bench bench-setup reproduce reproduce-quick
 .DEFAULT_GOAL := demo
 
 setup: $(VENV)/.up-to-date
@@ -30,6 +30,19 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -n $(CORES) --cov --cov-report=term --cov-fail-under=85
+
+# each rule in a fresh environment of exactly the pins of its file in envs/
+env-test: setup
+	$(BIN)/python -m pytest tests/environments
+
+# writes the pins of envs/*.yaml: what the rules import, and all that those packages need
+env-pins: setup
+	$(BIN)/python tests/environments/env_files.py
+
+# a real Slurm of several virtual nodes on this machine; needs Debian's slurm-wlm and munge
+cluster-test: setup
+	$(BIN)/python tests/cluster/virtual_slurm.py
+	$(BIN)/python -m pytest -n $(CORES) --no-loadscope-reorder --timeout 900 tests/cluster
 
 lint: setup
 	$(BIN)/ruff check .

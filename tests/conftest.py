@@ -34,7 +34,7 @@ class _SharedRuns(LoadScopeScheduling):
         file = nodeid.split("::")[0]
         if file.endswith(_OF_THE_FINISHED_RUN):
             return "finished run"
-        return file if file.startswith(("tests/workflow/", "tests/browser/")) else nodeid
+        return file if file.startswith(("tests/workflow/", "tests/browser/", "tests/cluster/")) else nodeid
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
