@@ -201,8 +201,8 @@ def _page(name: str, target: Path, atlas: str, sampled: Sampled, entries: Sequen
     size = f"{n_cells:,} cells, {n_genes:,} genes"
     lines = [
         *_comment(
-            f"Written by `python -m latentree new` from {atlas}: {size}. Every value is a guess; above it stands"
-            " why, and what else there is. Then:",
+            f"Written by `python -m latentree new` from {atlas}: {size}. Every value is a guess; above it"
+            " stands why, and what else there is. Then:",
             "",
         ),
         f"#   python -m latentree check {target}",
