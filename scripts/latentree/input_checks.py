@@ -125,6 +125,9 @@ def _take_out(values: dict[str, Any], details: ErrorDetails) -> None:
     else:
         holder, key = holders[-1]
         holder.pop(key, None)
+        if holder is values.get("models") and not holder:
+            # that no model is left is no problem of its own
+            holder.update(copy.deepcopy(_STAND_INS["models"]))
 
 
 def _without_contradiction(holders: list[tuple[dict[str, Any], Any]], place: dict[str, Any]) -> None:

@@ -161,6 +161,13 @@ def test_whatever_stands_in_a_config_its_atlas_is_looked_at(values: dict, junk: 
     assert any("no such file: p" in str(problem) for problem in problems(config, lambda file: file))
 
 
+def test_a_misspelt_model_is_one_problem() -> None:
+    config = {"atlases": {"a": {"path": "p", "cell_type": "c"}}, "models": {"sparsevae": {"n_factors": 3}}}
+    (problem,), usable = usable_config(config)
+    assert "(nearest: 'sparse_vae')" in str(problem)
+    assert usable is not None
+
+
 def _loads(config: dict) -> bool:
     try:
         load_config(config)

@@ -19,7 +19,7 @@ from latentree.atlas.source import open_source
 from latentree.atlas.values import choose_matrix
 from latentree.cli import main
 from latentree.commands.guesses import columns_of, guess_batch, guess_cell_type, guess_condition, guess_split
-from latentree.commands.new import atlas_name
+from latentree.commands.new import _yaml, atlas_name
 from latentree.config import load_config
 
 TYPES = ["B cell", "CD4 T cell", "monocyte"]
@@ -161,6 +161,17 @@ def test_any_column_can_be_looked_at(values: list[object]) -> None:
 def test_any_file_name_makes_a_name_of_an_atlas(text: str) -> None:
     name = atlas_name(Path("/data") / f"{text.replace('/', '').replace(chr(0), '')}x.h5ad")
     load_config({"atlases": {name: {"path": "a", "cell_type": "b"}}, "models": {"pca": None}})
+
+
+_NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.one_of(_NAMES, st.lists(_NAMES, max_size=3)))
+def test_any_value_stands_on_one_line_of_yaml(value: object) -> None:
+    line = _yaml(value)
+    assert len(line.splitlines()) == 1
+    assert yaml.safe_load(f"a:\n  b: {line}\n  c: 1\n") == {"a": {"b": value, "c": 1}}
 
 
 def test_the_sample_of_a_small_file_decides_as_the_whole(tmp_path: Path) -> None:

@@ -198,10 +198,11 @@ def _column(columns: Columns, name: str | None) -> Column | None:
 def _page(name: str, target: Path, atlas: str, sampled: Sampled, entries: Sequence[Entry]) -> str:
     n_cells = len(sampled.source.obs)
     n_genes = sampled.source.n_genes
+    size = f"{n_cells:,} cells, {n_genes:,} genes"
     lines = [
         *_comment(
-            f"Written by `python -m latentree new` from {atlas}: {n_cells:,} cells, {n_genes:,} genes. Every"
-            " value is a guess; above it stands why, and what else there is. Then:",
+            f"Written by `python -m latentree new` from {atlas}: {size}. Every value is a guess; above it"
+            " stands why, and what else there is. Then:",
             "",
         ),
         f"#   python -m latentree check {target}",
@@ -276,7 +277,11 @@ def _comment(text: str, indent: str) -> list[str]:
 def _yaml(value: object) -> str:
     """A value on one line, quoted where YAML needs it."""
     text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6)
-    return text.removesuffix("...\n").strip()
+    text = text.removesuffix("...\n").strip()
+    if len(text.splitlines()) == 1 and text.isprintable():
+        return text
+    # line ends and what no terminal shows as escapes
+    return yaml.safe_dump(value, default_flow_style=True, default_style='"', width=10**6).strip()
 
 
 def _tell(target: Path, entries: Sequence[Entry], lacks_type: bool) -> None:
