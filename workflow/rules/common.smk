@@ -73,6 +73,7 @@ def check_files(checked):
             require_file(file, f"atlases.{name}")
         for file in atlas.gene_sets:
             read_gmt(located(file))
+        check_design(name, atlas)
     groups = checked.models.listed().get("oi_vae")
     if groups is not None and not isinstance(groups.gene_sets, dict):
         own = groups.gene_sets or ()
@@ -112,6 +113,16 @@ def check_phenotype(checked):
             column = getattr(phenotype, key)
             if atlas.is_file and column is not None:
                 require_obs_column(located(atlas.path), column, f"tbr.phenotype.{key}")
+
+
+def check_design(name, atlas):
+    """The columns of conditions and samples are in an atlas that is a file."""
+    from latentree.obs_columns import require_obs_column
+
+    for key in ("condition", "sample"):
+        column = getattr(atlas, key)
+        if atlas.is_file and column is not None:
+            require_obs_column(located(atlas.path), column, f"atlases.{name}.{key}")
 
 
 def tbr_latents():
@@ -200,8 +211,9 @@ def atlas_config(atlas):
 
 
 def atlas_settings(wildcards):
-    """What the atlas stage depends on; gene sets are the enrichment's."""
-    return settings(CONFIG.atlases[wildcards.atlas], exclude={"gene_sets"})
+    """What the atlas stage depends on; gene sets and conditions are the downstream tables'."""
+    later = {"gene_sets", "condition", "sample", "reference"}
+    return settings(CONFIG.atlases[wildcards.atlas], exclude=later)
 
 
 def atlas_source(wildcards):
