@@ -21,8 +21,8 @@ _NAMES = (
     "agrees", "atlas", "bootstrap_unit", "branch", "carried_by", "cell_type", "cell_types_below",
     "comparison", "condition", "environment", "estimator", "experiment", "explanation", "factor", "gene",
     "gene_set", "genes", "held_out", "input_source", "latent", "latent_source", "method", "metric", "model",
-    "nearest", "node", "note", "paper", "parent", "phenotype", "published", "quantity", "reference", "reference_seed",
-    "seed", "setting", "split", "test",
+    "nearest", "node", "note", "paper", "parent", "phenotype", "published", "quantity", "reference",
+    "reference_seed", "seed", "setting", "split", "test",
 )  # fmt: skip
 _NUMBERS = (
     "agreement", "branch_length", "change", "effect", "importance", "inclusion", "loading", "lower", "mean",

@@ -87,7 +87,7 @@ def _intervals(axes: Axes, rows: pd.DataFrame, factors: list[str], width: float)
     axes.spines["bottom"].set_visible(False)
     notes = sorted({str(note) for note in rows["note"].dropna() if note})
     said = "all types, 95% intervals (cut at the frame)" if tested.any() else "all types, cells only"
-    lines = textwrap.wrap("; ".join([said, *notes]), int(15 * width))
+    lines = textwrap.wrap("; ".join([said, *notes]), int(15 * (width - 1.9)))
     axes.set_title("\n".join(lines[:4]), fontsize=7, color="#404040")
 
 
