@@ -70,13 +70,15 @@ def to_mudata(atlas: ad.AnnData, fits: "Sequence[Fit | ad.AnnData]") -> "MuData"
         if name in modalities:
             raise InputError("fits", f"{name} is there twice", "Give every fit once")
         modalities[name] = _programs(table, name, rna)
-    return mudata.MuData(modalities)
+    # obs columns of the modalities stay theirs, which is the coming default
+    with mudata.set_options(pull_on_update=False):
+        return mudata.MuData(modalities)
 
 
 def write_mudata(atlas: ad.AnnData, fits: "Sequence[Fit | ad.AnnData]", path: str | Path) -> None:
     """Write what :func:`to_mudata` gives as an .h5mu file, whole or not at all."""
     made = to_mudata(atlas, fits)
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, _mudata().set_options(pull_on_update=False):
         made.write(temporary)
 
 
@@ -103,6 +105,4 @@ def _mudata() -> Any:
         import mudata
     except ImportError:
         raise InputError("MuData", "the package mudata is not installed", "Run: pip install mudata") from None
-    # obs columns of the modalities stay theirs, which is the coming default
-    mudata.set_options(pull_on_update=False)
     return mudata
