@@ -280,6 +280,20 @@ def fit_files(file):
     return fits(f"<results>/{{atlas}}/fits/{{model}}/k{{k}}/seed{{seed}}/{file}")
 
 
+def pictures(kind, suffix="svg"):
+    """A picture of every fit of the first seed; {atlas} stays a wildcard."""
+    return fits(
+        f"<results>/{{{{atlas}}}}/figures/{kind}_{{model}}_k{{k}}.{suffix}",
+        CONFIG.seeds[:1],
+    )
+
+
+def condition_pictures(wildcards):
+    """Pictures of the conditions, for an atlas that names them."""
+    named = CONFIG.atlases[wildcards.atlas].condition is not None
+    return pictures("conditions") if named else []
+
+
 def refit_files(file):
     """One file of every refit of the models on other cells; {atlas} stays a wildcard."""
     return [

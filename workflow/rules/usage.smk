@@ -1,26 +1,12 @@
 # Programs across cells: by cell type, and between conditions where an atlas names them.
 
 
-# (model, n_factors, seed) of the fits that are drawn, and their pictures
+# (model, n_factors, seed) of the fits that are drawn, in the order of their pictures
 DRAWN = [
     (model, k, CONFIG.seeds[0])
     for model, chosen in CONFIG.models.listed().items()
     for k in chosen.n_factors
 ]
-
-
-def pictures(kind, suffix="svg"):
-    """A picture of every fit that is drawn; {atlas} stays a wildcard."""
-    return [
-        f"<results>/{{atlas}}/figures/{kind}_{model}_k{k}.{suffix}"
-        for model, k, _ in DRAWN
-    ]
-
-
-def condition_pictures(wildcards):
-    """Pictures of the conditions, for an atlas that names them."""
-    named = CONFIG.atlases[wildcards.atlas].condition is not None
-    return pictures("conditions") if named else []
 
 
 rule measure_usage:
