@@ -18,6 +18,8 @@ from latentree.plots.style import WIDTH, Mark, cell_type_styles, drawing, new_fi
 _LEGEND_COLUMNS = 2
 _LEGEND_ROW = 0.19  # inches
 _VECTOR_CELLS = 1500  # more cells are drawn as pixels, so that the file stays small
+_CANDIDATES = 500  # cells of a type that its number may stand on
+_NEAR = 0.06  # how far cells count as near, as a share of the picture's side
 _LABEL_DISTANCE = 0.045  # between two numbers, as a share of the picture's side
 
 
@@ -152,8 +154,8 @@ def _scatter(axes: Axes, places: np.ndarray, codes: np.ndarray, marks: dict[str,
         )
     shown = np.flatnonzero(counts)
     low, span = places.min(axis=0), np.ptp(places, axis=0) + 1e-9
-    centres = np.array([_middle_cell(places[codes == code]) for code in shown])
-    for code, place in zip(shown, spread_out((centres - low) / span, _LABEL_DISTANCE), strict=True):
+    centres = np.array([_densest_cell((places[codes == code] - low) / span) for code in shown])
+    for code, place in zip(shown, spread_out(centres, _LABEL_DISTANCE), strict=True):
         x, y = low + place * span
         axes.text(
             x,
@@ -166,10 +168,12 @@ def _scatter(axes: Axes, places: np.ndarray, codes: np.ndarray, marks: dict[str,
         )
 
 
-def _middle_cell(places: np.ndarray) -> np.ndarray:
-    """The cell (2,) nearest to the median of (n_cells, 2): the median of two clouds lies between them."""
-    gap = places - np.median(places, axis=0)
-    return places[(gap**2).sum(axis=1).argmin()]
+def _densest_cell(places: np.ndarray) -> np.ndarray:
+    """The cell (2,) with the most others of (n_cells, 2) near it; between two clouds may lie a third."""
+    some = places[:: -(-len(places) // _CANDIDATES)]
+    gap = some[:, None] - some[None]
+    near = ((gap / _NEAR) ** 2).sum(axis=2)
+    return some[np.exp(-near / 2).sum(axis=1).argmax()]
 
 
 def spread_out(places: np.ndarray, distance: float, n_steps: int = 300) -> np.ndarray:
