@@ -66,6 +66,17 @@ class AtlasSettings(Settings):
         None,
         description="obs column of batches: the VAEs are told them, the report shows how far they mix",
     )
+    condition: str | None = Field(
+        None, description="obs column of conditions (control, disease): factors are compared between them"
+    )
+    reference: str | None = Field(
+        None, description="condition that the others are compared with; null: the first in order"
+    )
+    sample: str | None = Field(
+        None,
+        description="obs column of samples or donors, over which conditions are tested (paired where they"
+        " have cells of both); null: no test",
+    )
     gene_sets: Annotated[list[PathName], AfterValidator(each_once)] = Field(
         [],
         description="for the enrichment: GMT files (also the groups of oi_vae), tables of regulons (columns"
@@ -94,6 +105,12 @@ class AtlasSettings(Settings):
     def _address_has_checksum(self) -> "AtlasSettings":
         if self.is_address and self.sha256 is None:
             raise ValueError("an http(s) address needs sha256, so that what is analysed is what was meant")
+        return self
+
+    @model_validator(mode="after")
+    def _reference_has_condition(self) -> "AtlasSettings":
+        if self.reference is not None and self.condition is None:
+            raise ValueError("reference names a condition, but no column of conditions: set condition, too")
         return self
 
     @property
@@ -143,6 +160,9 @@ class DownstreamConfig(Settings):
         50, ge=1, description="active genes of a factor in models without zeros: the largest loadings"
     )
     enrichment: EnrichmentConfig = EnrichmentConfig()  # type: ignore[call-arg]
+    umap: bool = Field(
+        False, description="draw the latents by UMAP, too, beside t-SNE: half a minute more for an atlas"
+    )
     stability: StabilityConfig = StabilityConfig()  # type: ignore[call-arg]
 
     @model_validator(mode="after")

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 # names stay text ("007", "NA", an empty one); numbers may be empty
 _NAMES = (
     "agrees", "atlas", "bootstrap_unit", "branch", "carried_by", "cell_type", "cell_types_below",
-    "comparison", "direction", "environment", "estimator", "experiment", "explanation", "factor", "gene",
-    "gene_set", "genes", "held_out", "input_source", "latent", "latent_source", "like", "method",
-    "metric", "model", "nearest", "node", "note", "paper", "parent", "phenotype", "published", "quantity",
-    "reference_seed", "seed", "setting", "split",
+    "comparison", "condition", "direction", "environment", "estimator", "experiment", "explanation",
+    "factor", "gene", "gene_set", "genes", "held_out", "input_source", "latent", "latent_source", "like",
+    "method", "metric", "model", "nearest", "node", "note", "paper", "parent", "phenotype", "published",
+    "quantity", "reference", "reference_seed", "seed", "setting", "split", "test",
 )  # fmt: skip
 _NUMBERS = (
-    "agreement", "branch_length", "change", "control_max", "control_mean", "importance", "inclusion",
-    "loading", "lower", "mean", "nes", "nmse", "nmse_sd", "odds_ratio", "ours_mean", "ours_sd", "p_value",
-    "q_value", "ratio", "sd", "share_nonzero", "upper", "value", "weight",
+    "agreement", "branch_length", "change", "control_max", "control_mean", "effect", "importance",
+    "inclusion", "loading", "lower", "mean", "nes", "nmse", "nmse_sd", "odds_ratio", "ours_mean", "ours_sd",
+    "p_value", "q_value", "ratio", "sd", "share_nonzero", "specificity", "upper", "value", "weight",
 )  # fmt: skip
 
 

@@ -88,7 +88,8 @@ def changed(**changes):
 
 REPORT = {"draw_tables", "write_report"}
 REFITS = {"refit_torch_model", "refit_matrix_model"}
-TABLES = {"score_fits", "list_genes", "compare_fits", "enrich_factors", *REPORT}
+USAGE = {"measure_usage", "draw_usage"}
+TABLES = {"score_fits", "list_genes", "compare_fits", "enrich_factors", *USAGE, *REPORT}
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ def test_every_fit_keeps_the_contract(atlas):
             " control_mean control_max n_permutations ratio",
         ),
         ("stability", "model n_factors comparison factor agreement"),
+        ("usage", "model n_factors seed factor cell_type n_cells mean_usage share_using specificity"),
         ("tbr", "estimator phenotype n_latents n_changes seed metric value"),
         ("tbr_transfer", "estimator n_latents n_changes seed held_out nearest shots method nmse nmse_sd"),
     ],

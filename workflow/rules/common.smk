@@ -148,10 +148,9 @@ def atlas_config(atlas):
 
 
 def atlas_settings(wildcards):
-    """What the atlas stage depends on; gene sets are the enrichment's."""
-    return settings(
-        CONFIG.atlases[wildcards.atlas], exclude={"gene_sets", "regulon_confidence"}
-    )
+    """What the atlas stage depends on; gene sets and conditions are the downstream tables'."""
+    later = {"gene_sets", "regulon_confidence", "condition", "sample", "reference"}
+    return settings(CONFIG.atlases[wildcards.atlas], exclude=later)
 
 
 def atlas_source(wildcards):
@@ -216,6 +215,20 @@ def fits(pattern, seeds=None, models=None):
 def fit_files(file):
     """One file of every fit."""
     return fits(f"<results>/{{atlas}}/fits/{{model}}/k{{k}}/seed{{seed}}/{file}")
+
+
+def pictures(kind, suffix="svg"):
+    """A picture of every fit of the first seed; {atlas} stays a wildcard."""
+    return fits(
+        f"<results>/{{{{atlas}}}}/figures/{kind}_{{model}}_k{{k}}.{suffix}",
+        CONFIG.seeds[:1],
+    )
+
+
+def condition_pictures(wildcards):
+    """Pictures of the conditions, for an atlas that names them."""
+    named = CONFIG.atlases[wildcards.atlas].condition is not None
+    return pictures("conditions") if named else []
 
 
 def refit_files(file):

@@ -124,6 +124,9 @@ rule write_report:
             FIRST_SEED,
             TORCH_MODELS,
         ),
+        usage=pictures("usage"),
+        conditions=condition_pictures,
+        umaps=pictures("umap") if CONFIG.downstream.umap else [],
         groups=fits(
             "<results>/{atlas}/figures/groups_{model}_k{k}.svg",
             FIRST_SEED,

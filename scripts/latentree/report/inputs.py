@@ -104,7 +104,7 @@ def phenotype_kind(config: Mapping[str, Any]) -> str:
 def _figures(fits: Sequence[tuple[str, int]], kind: str) -> list[str]:
     """Names of the pictures that a run of the config may draw; not every model has every kind."""
     of_tbr = {"": [], "simulated": ["tbr.svg"], "measured": ["tbr.svg", "tbr_tree.svg"]}[kind]
-    kinds = ("embedding", "loadings", "training", "groups")
+    kinds = ("embedding", "umap", "loadings", "training", "groups", "usage", "conditions")
     of_fits = [f"{kind}_{model}_k{k}.svg" for model, k in fits for kind in kinds]
     return ["tree.svg", "scores.svg", "stability.svg", *of_fits, *of_tbr]
 
