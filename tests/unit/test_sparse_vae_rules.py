@@ -199,7 +199,8 @@ def test_every_start_leaves_nothing_open():
         found, start, _ = _started(data, 2, given)
         values = found.model_dump()
         assert "auto" not in values.values()
-        assert [key for key, value in values.items() if value is None] == ["patience", "batch"]
+        left_open = [key for key, value in values.items() if value is None]
+        assert left_open == ["patience", "checkpoint_every", "batch"]
         assert found.start == given.get("start", found.start)
         assert start.loadings.shape == start.scores.shape == (8, 2)
         assert start.scores.any() == (found.start != "random")
