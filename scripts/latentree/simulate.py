@@ -237,9 +237,8 @@ def simulate_programs(
     member = np.zeros((n_genes, n_programs), dtype=bool)
     used = rng.permutation(n_genes)[: len(program)]
     member[used, program] = True
-    second = rng.permutation(len(used))[: round(shared_share * len(used))] if n_programs > 1 else []
-    for i in second:
-        member[used[i], (program[i] + rng.integers(1, n_programs)) % n_programs] = True
+    for i in rng.permutation(len(used))[: round(shared_share * len(used))]:
+        member[used[i], (program[i] + rng.integers(1, max(n_programs, 2))) % n_programs] = True
     loadings = np.where(member, rng.uniform(0.4, 1.2, member.shape), 0.0)
 
     types = rng.permutation(np.arange(n_cells) % n_types)

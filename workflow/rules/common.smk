@@ -268,6 +268,14 @@ def fit_files(file):
     return fits(f"<results>/{{atlas}}/fits/{{model}}/k{{k}}/seed{{seed}}/{file}")
 
 
+def consensus_files(file):
+    """One file of every model's consensus over seeds; {atlas} stays a wildcard."""
+    return fits(
+        f"<results>/{{atlas}}/fits/{{model}}/k{{k}}/consensus/{file}",
+        seeds=CONFIG.seeds[:1],
+    )
+
+
 def refit_files(file):
     """One file of every refit of the models on other cells; {atlas} stays a wildcard."""
     return [
