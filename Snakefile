@@ -22,7 +22,6 @@ include: "workflow/rules/reproduce.smk"
 rule all:
     input:
         expand("<results>/{atlas}/environments/cells.h5ad", atlas=CONFIG.atlases),
-        expand("<results>/{atlas}/figures/n_factors.svg", atlas=CONFIG.atlases),
         expand("<results>/{atlas}/report.html", atlas=CONFIG.atlases),
 
 

@@ -158,6 +158,9 @@ rule write_report:
         ),
         scores="<results>/{atlas}/figures/scores.svg",
         stability_picture="<results>/{atlas}/figures/stability.svg",
+        consensus="<results>/{atlas}/tables/consensus.tsv",
+        n_factors="<results>/{atlas}/tables/n_factors.tsv",
+        n_factors_picture="<results>/{atlas}/figures/n_factors.svg",
         tbr_picture="<results>/{atlas}/figures/tbr.svg" if CONFIG.tbr else [],
         tbr_tree=(
             "<results>/{atlas}/figures/tbr_tree.svg" if MEASURED_PHENOTYPE else []
