@@ -20,14 +20,18 @@ if TYPE_CHECKING:
 _NAMES = (
     "agrees", "atlas", "bootstrap_unit", "branch", "carried_by", "cell_type", "cell_types_below",
     "comparison", "condition", "direction", "environment", "estimator", "experiment", "explanation",
-    "factor", "gene", "gene_set", "genes", "held_out", "input_source", "latent", "latent_source", "like",
-    "method", "metric", "model", "nearest", "node", "note", "paper", "parent", "phenotype", "published",
-    "quantity", "reference", "reference_seed", "seed", "setting", "split", "test",
+    "factor", "fit_metric", "gene", "gene_set", "genes", "held_out", "input_source", "latent",
+    "latent_source", "like", "method", "metric", "model", "nearest", "node", "note", "paper", "parent",
+    "phenotype", "published", "quantity", "recommended", "reference", "reference_seed", "seed", "setting",
+    "split", "stable", "test",
 )  # fmt: skip
 _NUMBERS = (
-    "agreement", "branch_length", "change", "control_max", "control_mean", "effect", "importance",
-    "inclusion", "loading", "lower", "mean", "nes", "nmse", "nmse_sd", "odds_ratio", "ours_mean", "ours_sd",
-    "p_value", "q_value", "ratio", "sd", "share_nonzero", "specificity", "upper", "value", "weight",
+    "agreement", "alive_factors", "branch_length", "chance_95", "change", "control_max", "control_mean",
+    "effect", "enriched_share", "half_agreement", "halves_of_cells", "held_out_mean", "held_out_sd",
+    "importance", "inclusion", "loading", "lower", "mean", "nes", "nmse", "nmse_sd", "odds_ratio",
+    "ours_mean", "ours_sd", "p_value", "pca_reference", "q_value", "ratio", "reference_halves", "score",
+    "sd", "seeds_found", "share_nonzero", "specificity", "stability_halves", "stability_lowest",
+    "stability_mean", "stability_seeds", "stable_factors", "upper", "value", "weight",
 )  # fmt: skip
 
 

@@ -23,8 +23,8 @@ def atlas(finished) -> Path:
 
 
 def test_every_fit_keeps_the_contract(atlas):
-    files = sorted(atlas.glob("fits/*/k*/seed*/factors.h5ad"))
-    assert len(files) == 4
+    files = sorted(atlas.glob("fits/*/k*/*/factors.h5ad"))
+    assert len(files) == 6
     for file in files:
         model, k = file.parts[-4], int(file.parts[-3][1:])
         factors = ad.read_h5ad(file)
@@ -59,6 +59,8 @@ def test_every_fit_keeps_the_contract(atlas):
         ),
         ("stability", "model n_factors comparison factor agreement"),
         ("usage", "model n_factors seed factor cell_type n_cells mean_usage share_using specificity"),
+        ("consensus", "model n_factors factor stability_mean stability_lowest seeds_found n_seeds"),
+        ("n_factors", "model n_factors n_seeds fit_metric held_out_mean held_out_sd score stability_halves"),
         ("tbr", "estimator phenotype n_latents n_changes seed metric value"),
         ("tbr_transfer", "estimator n_latents n_changes seed held_out nearest shots method nmse nmse_sd"),
     ],
@@ -111,6 +113,18 @@ def test_stability_comes_with_its_references_and_the_page_claims_by_it(atlas):
     assert "Between fits on disjoint halves of the training cells" in page
     assert f"sparse_vae (k\u00a0=\u00a04) {levels['sparse_vae', 'halves']:.2f}" in page
     assert "agree by construction" in page
+
+
+def test_seeds_that_agree_by_construction_are_judged_by_halves_of_the_cells(atlas):
+    table = read_table(atlas / "tables" / "consensus.tsv").query("model == 'pca'").set_index("factor")
+    assert table.loc["all", "half_agreement"] == pytest.approx(1)
+    assert "by construction" in table.loc["all", "note"]
+    factors = table.drop(index="all")
+    assert list(factors.index) == ["f1", "f2", "f3", "f4"]
+    assert ((factors["halves_of_cells"] >= 0.71) == (factors["stable"] == "yes")).all()
+    metrics = read_table(atlas / "tables" / "metrics.tsv").query("seed == 'consensus'")
+    assert {"sparse_vae", "pca"} == set(metrics["model"])
+    assert (atlas / "figures" / "n_factors.svg").stat().st_size > 1000
 
 
 def test_tbr_scores_come_with_chance_and_floor(atlas):

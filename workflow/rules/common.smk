@@ -231,6 +231,14 @@ def condition_pictures(wildcards):
     return pictures("conditions") if named else []
 
 
+def consensus_files(file):
+    """One file of every model's consensus over seeds; {atlas} stays a wildcard."""
+    return fits(
+        f"<results>/{{atlas}}/fits/{{model}}/k{{k}}/consensus/{file}",
+        seeds=CONFIG.seeds[:1],
+    )
+
+
 def refit_files(file):
     """One file of every refit of the models on other cells; {atlas} stays a wildcard."""
     return [

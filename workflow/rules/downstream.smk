@@ -6,6 +6,8 @@ rule score_fits:
         atlas="<results>/{atlas}/atlas.h5ad",
         factors=fit_files("factors.h5ad"),
         summaries=fit_files("fit.json"),
+        consensus=consensus_files("factors.h5ad"),
+        consensus_summaries=consensus_files("fit.json"),
     output:
         report(
             "<results>/{atlas}/tables/metrics.tsv",
@@ -103,6 +105,29 @@ rule fetch_library:
         "../../scripts/fetch_library.py"
 
 
+rule list_consensus:
+    input:
+        parts=consensus_files("stability.tsv"),
+        stability="<results>/{atlas}/tables/stability.tsv",
+    output:
+        report(
+            "<results>/{atlas}/tables/consensus.tsv",
+            caption="../report/consensus.rst",
+            category="{atlas}",
+        ),
+    log:
+        "<logs>/{atlas}/list_consensus.log",
+    conda:
+        "../../envs/downstream.yaml"
+    resources:
+        mem_mb=memory(1000, 5),
+        runtime=minutes(5),
+    params:
+        code=code("list_consensus.py"),
+    script:
+        "../../scripts/list_consensus.py"
+
+
 rule enrich_factors:
     input:
         atlas="<results>/{atlas}/atlas.h5ad",
@@ -144,3 +169,33 @@ rule enrich_factors:
         ),
     script:
         "../../scripts/enrich_factors.py"
+
+
+rule choose_n_factors:
+    input:
+        metrics="<results>/{atlas}/tables/metrics.tsv",
+        stability="<results>/{atlas}/tables/stability.tsv",
+        consensus="<results>/{atlas}/tables/consensus.tsv",
+        enrichment="<results>/{atlas}/tables/enrichment.tsv",
+    output:
+        report(
+            "<results>/{atlas}/tables/n_factors.tsv",
+            caption="../report/n_factors.rst",
+            category="{atlas}",
+        ),
+    log:
+        "<logs>/{atlas}/choose_n_factors.log",
+    conda:
+        "../../envs/downstream.yaml"
+    resources:
+        mem_mb=memory(1000, 5),
+        runtime=minutes(5),
+    params:
+        code=code("choose_n_factors.py"),
+        fits=[
+            (model, k)
+            for model, chosen in CONFIG.models.listed().items()
+            for k in chosen.n_factors
+        ],
+    script:
+        "../../scripts/choose_n_factors.py"

@@ -65,8 +65,10 @@ def read_inputs(results: Path, atlas_name: str, config: Mapping[str, Any]) -> In
         found = _table(results, name)
         return found.sort_values("model", key=lambda m: m.map(place).fillna(len(place)), kind="stable")
 
+    metrics = table("metrics")
     return Inputs(
-        metrics=table("metrics"),
+        # means over seeds are of single fits
+        metrics=metrics[metrics["seed"] != "consensus"],
         genes=table("genes"),
         gene_sets_given=bool(config["atlases"][atlas_name].get("gene_sets")),
         enrichment=table("enrichment"),
