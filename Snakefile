@@ -15,6 +15,7 @@ include: "workflow/rules/groups.smk"
 include: "workflow/rules/tbr.smk"
 include: "workflow/rules/tbr_measured.smk"
 include: "workflow/rules/downstream.smk"
+include: "workflow/rules/usage.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/reproduce.smk"
 
@@ -27,6 +28,10 @@ rule all:
 
 onstart:
     provenance.open_run(config["results"], RUN, sys.argv, config, ROOT)
+    print(
+        provenance.plan_run(config["results"], RUN, planned_stages()),
+        file=sys.stderr,
+    )
 
 
 onsuccess:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from latentree.api import Fit, fit, fit_stack, load, project
     from latentree.atlas import read_atlas
     from latentree.errors import InputError
+    from latentree.export import to_mudata
     from latentree.tbr import fit_tbr
     from latentree.tree import Tree
 
@@ -33,6 +34,7 @@ __all__ = [
     "project",
     "read_atlas",
     "simulate",
+    "to_mudata",
 ]
 
 # module and attribute; no attribute: the module itself
@@ -48,6 +50,7 @@ _PUBLIC = {
     "project": ("latentree.api", "project"),
     "read_atlas": ("latentree.atlas", "read_atlas"),
     "simulate": ("latentree.simulate", None),
+    "to_mudata": ("latentree.export", "to_mudata"),
 }
 
 

@@ -12,6 +12,7 @@ import yaml
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from latentree.enrichment_config import EnrichmentConfig, library_name
 from latentree.errors import InputError, listed, nearest
 from latentree.model_settings import MODEL_SETTINGS
 from latentree.models_config import ModelsConfig
@@ -31,7 +32,9 @@ ATLAS_NAME = re.compile(r"[A-Za-z0-9_-]+")
 BUILTIN_ATLASES = {"pbmc68k_reduced": ("scanpy", "datasets/10x_pbmc68k_reduced.h5ad")}
 """Atlases that come with installed packages: name -> (package, file in it)."""
 # folders of the results beside those of the atlases
-_OTHER_FOLDERS = ("attempts", "benchmarks", "logs", "provenance", "reproduction", "reproduction_quick")
+RESERVED_NAMES = (
+    "attempts", "benchmarks", "gene_sets", "logs", "provenance", "reproduction", "reproduction_quick",
+)  # fmt: skip
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -63,9 +66,32 @@ class AtlasSettings(Settings):
         None,
         description="obs column of batches: the VAEs are told them, the report shows how far they mix",
     )
-    gene_sets: Annotated[list[PathName], AfterValidator(each_once)] = Field(
-        [], description="GMT files for the enrichment, and the groups of oi_vae"
+    condition: str | None = Field(
+        None, description="obs column of conditions (control, disease): factors are compared between them"
     )
+    reference: str | None = Field(
+        None, description="condition that the others are compared with; null: the first in order"
+    )
+    sample: str | None = Field(
+        None,
+        description="obs column of samples or donors, over which conditions are tested (paired where they"
+        " have cells of both); null: no test",
+    )
+    gene_sets: Annotated[list[PathName], AfterValidator(each_once)] = Field(
+        [],
+        description="for the enrichment: GMT files (also the groups of oi_vae), tables of regulons (columns"
+        " tf and target), and library:NAME, fetched once from Enrichr",
+    )
+    regulon_confidence: list[str] | None = Field(
+        None, description="of tables of regulons, rows by their column confidence; null: all rows"
+    )
+
+    @field_validator("gene_sets")
+    @classmethod
+    def _libraries_have_names(cls, value: list[str]) -> list[str]:
+        for entry in value:
+            library_name(entry)
+        return value
 
     @field_validator("path")
     @classmethod
@@ -79,6 +105,12 @@ class AtlasSettings(Settings):
     def _address_has_checksum(self) -> "AtlasSettings":
         if self.is_address and self.sha256 is None:
             raise ValueError("an http(s) address needs sha256, so that what is analysed is what was meant")
+        return self
+
+    @model_validator(mode="after")
+    def _reference_has_condition(self) -> "AtlasSettings":
+        if self.reference is not None and self.condition is None:
+            raise ValueError("reference names a condition, but no column of conditions: set condition, too")
         return self
 
     @property
@@ -127,6 +159,10 @@ class DownstreamConfig(Settings):
     n_top_genes: int = Field(
         50, ge=1, description="active genes of a factor in models without zeros: the largest loadings"
     )
+    enrichment: EnrichmentConfig = EnrichmentConfig()  # type: ignore[call-arg]
+    umap: bool = Field(
+        False, description="draw the latents by UMAP, too, beside t-SNE: half a minute more for an atlas"
+    )
     stability: StabilityConfig = StabilityConfig()  # type: ignore[call-arg]
 
     @model_validator(mode="after")
@@ -170,7 +206,7 @@ class Config(Settings):
         bad = [name for name in value if not ATLAS_NAME.fullmatch(name)]
         if bad:
             raise ValueError(f"an atlas's name is letters, digits, _ and - only, not {listed(bad)}")
-        taken = [name for name in value if name in _OTHER_FOLDERS]
+        taken = [name for name in value if name in RESERVED_NAMES]
         if taken:
             raise ValueError(f"{listed(taken)} is another folder of the results and cannot name an atlas")
         return value
@@ -206,7 +242,7 @@ def load_config(source: str | Path | Mapping[str, Any]) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        problems = [_problem(details) for details in error.errors()]
+        problems = [problem_in_words(details) for details in error.errors()]
         raise InputError(
             where,
             "; ".join(dict.fromkeys(problems)),
@@ -243,11 +279,11 @@ def checked(kind: type[Settings], settings: Mapping[str, Any] | None, where: str
     try:
         return kind.model_validate(dict(settings or {}))
     except ValidationError as error:
-        problems = [_problem(details, kind) for details in error.errors()]
+        problems = [problem_in_words(details, kind) for details in error.errors()]
         raise InputError(where, "; ".join(problems), "Mend the keys named here") from None
 
 
-def _problem(details: ErrorDetails, root: type[Settings] = Config) -> str:
+def problem_in_words(details: ErrorDetails, root: type[Settings] = Config) -> str:
     """One pydantic error in words: key, problem, value."""
     path = [str(part) for part in details["loc"]]
     key = ".".join(path) or "(top level)"
@@ -255,8 +291,10 @@ def _problem(details: ErrorDetails, root: type[Settings] = Config) -> str:
         return f"unknown key {key!r}{nearest(path[-1], _known_keys(root, path[:-1]))}"
     if details["type"] == "missing":
         return f"key {key!r} is missing"
-    message = details["msg"].removeprefix("Value error, ")
     value = details["input"]
+    if value is None:
+        return f"key {key!r} has no value"
+    message = details["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(value, dict | Settings) else f" (got {value!r})"
     return f"key {key!r}: {message[0].lower()}{message[1:]}{shown}"
 

@@ -14,7 +14,7 @@ _PIECE = 1 << 20
 _TIMEOUT = 60.0
 
 
-def download(url: str, path: str | Path, sha256: str, *, timeout: float = _TIMEOUT) -> None:
+def download(url: str, path: str | Path, sha256: str | None = None, *, timeout: float = _TIMEOUT) -> str:
     """Fetch a file; it appears at ``path`` whole and with the right checksum, or not at all.
 
     Parameters
@@ -24,9 +24,13 @@ def download(url: str, path: str | Path, sha256: str, *, timeout: float = _TIMEO
     path
         Where the file goes.
     sha256
-        64 hexadecimal digits that the file must have.
+        64 hexadecimal digits that the file must have; None: any file is taken.
     timeout
         Seconds without an answer after which to give up.
+
+    Returns
+    -------
+    The file's SHA-256.
 
     Raises
     ------
@@ -37,12 +41,13 @@ def download(url: str, path: str | Path, sha256: str, *, timeout: float = _TIMEO
         raise InputError(url, "is not an http(s) address", "Give one, or name a local file as it is")
     with atomic_path(path) as temporary:
         found = _fetch(url, temporary, timeout)
-        if found != sha256.lower():
+        if sha256 is not None and found != sha256.lower():
             raise InputError(
                 url,
                 f"the file has sha256 {found}, the config says {sha256.lower()}; nothing was kept",
                 "Check the address; correct sha256 if this is the file that was meant",
             )
+    return found
 
 
 def _fetch(url: str, temporary: Path, timeout: float) -> str:

@@ -19,15 +19,19 @@ if TYPE_CHECKING:
 # names stay text ("007", "NA", an empty one); numbers may be empty
 _NAMES = (
     "agrees", "atlas", "bootstrap_unit", "branch", "carried_by", "cell_type", "cell_types_below",
-    "comparison", "environment", "estimator", "experiment", "explanation", "factor", "gene", "gene_set",
-    "genes", "held_out", "input_source", "latent", "latent_source", "method", "metric", "model", "nearest",
-    "node", "note", "paper", "parent", "phenotype", "published", "quantity", "reference_seed", "seed",
-    "setting", "split",
+    "comparison", "condition", "direction", "environment", "estimator", "experiment", "explanation",
+    "factor", "fit_metric", "gene", "gene_set", "genes", "held_out", "input_source", "latent",
+    "latent_source", "like", "method", "metric", "model", "nearest", "node", "note", "paper", "parent",
+    "phenotype", "published", "quantity", "recommended", "reference", "reference_seed", "seed", "setting",
+    "split", "stable", "test",
 )  # fmt: skip
 _NUMBERS = (
-    "agreement", "branch_length", "change", "importance", "inclusion", "loading", "lower", "mean", "nmse",
-    "nmse_sd", "odds_ratio", "ours_mean", "ours_sd", "p_value", "q_value", "sd", "share_nonzero", "upper",
-    "value", "weight",
+    "agreement", "alive_factors", "branch_length", "chance_95", "change", "control_max", "control_mean",
+    "effect", "enriched_share", "half_agreement", "halves_of_cells", "held_out_mean", "held_out_sd",
+    "importance", "inclusion", "loading", "lower", "mean", "nes", "nmse", "nmse_sd", "odds_ratio",
+    "ours_mean", "ours_sd", "p_value", "pca_reference", "q_value", "ratio", "reference_halves", "score",
+    "sd", "seeds_found", "share_nonzero", "specificity", "stability_halves", "stability_lowest",
+    "stability_mean", "stability_seeds", "stable_factors", "upper", "value", "weight",
 )  # fmt: skip
 
 

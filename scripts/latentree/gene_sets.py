@@ -1,4 +1,4 @@
-"""Gene sets from GMT files, matched to the genes of an atlas.
+"""Gene sets from GMT files and tables of regulons, matched to the genes of an atlas.
 
 A GMT line is ``set name <tab> description <tab> gene <tab> gene ...``. Symbols are compared as they are
 within one organism and by upper case between mouse and human, which maps most one-to-one orthologues.
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latentree.errors import InputError, listed
+from latentree.regulons import is_pair_table, regulons
 
 _ENSEMBL = re.compile(r"ENS[A-Z]{0,4}G\d{6,}(\.\d+)?")
 # the only lower case in approved human symbols, which some libraries (Enrichr's) write in capitals
@@ -22,7 +23,7 @@ _WEIGHT = re.compile(r",[0-9.eE+-]+$")
 
 @dataclass(frozen=True)
 class GeneSets:
-    """The gene sets of one GMT file.
+    """The gene sets of one file.
 
     Attributes
     ----------
@@ -41,7 +42,7 @@ class GeneSets:
     @property
     def organism(self) -> str | None:
         """``human`` where most symbols are in capitals, ``mouse`` where most are Capitalised, else None."""
-        return _organism_by_case({gene for genes in self.sets.values() for gene in genes})
+        return organism_by_case({gene for genes in self.sets.values() for gene in genes})
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,22 @@ class MatchedSets:
 
     sets: dict[str, tuple[str, ...]]
     notes: tuple[str, ...] = ()
+
+
+def read_sets(path: str | Path, confidence: Sequence[str] | None = None) -> GeneSets:
+    """Read a GMT file or a table of pairs tf and target, gzipped or not.
+
+    ``confidence`` chooses rows of a table (:func:`latentree.regulons.regulons`), none of a GMT file.
+    """
+    lines = _lines(path)
+    if not is_pair_table(lines):
+        return read_gmt(path)
+    return GeneSets(str(path), *regulons(lines, path, confidence))
+
+
+def holds_regulons(path: str | Path) -> bool:
+    """Whether a file is a table of pairs tf and target."""
+    return is_pair_table(_lines(path))
 
 
 def read_gmt(path: str | Path) -> GeneSets:
@@ -123,7 +140,7 @@ def match(gene_sets: GeneSets, genes: Sequence[str], organism: str) -> MatchedSe
     _same_kind_of_names(gene_sets, genes)
     theirs = gene_sets.organism
     crossed = theirs is not None and theirs != organism
-    key = str.upper if crossed else _spelling_of_orf
+    key = str.upper if crossed else _spelling
     by_key: dict[str, list[str]] = {}
     for gene in genes:
         by_key.setdefault(key(gene), []).append(gene)
@@ -147,8 +164,13 @@ def match(gene_sets: GeneSets, genes: Sequence[str], organism: str) -> MatchedSe
     return MatchedSets(matched, tuple(notes))
 
 
-def match_files(paths: Sequence[str | Path], genes: Sequence[str], organism: str) -> MatchedSets:
-    """Read several GMT files and :func:`match` each.
+def match_files(
+    paths: Sequence[str | Path],
+    genes: Sequence[str],
+    organism: str,
+    confidence: Sequence[str] | None = None,
+) -> MatchedSets:
+    """Read several files (:func:`read_sets`) and :func:`match` each.
 
     A name that several files use is kept as it is for the first and becomes ``name [file]`` for the others,
     which is noted.
@@ -156,7 +178,7 @@ def match_files(paths: Sequence[str | Path], genes: Sequence[str], organism: str
     sets: dict[str, tuple[str, ...]] = {}
     notes: list[str] = []
     for path in paths:
-        matched = match(read_gmt(path), genes, organism)
+        matched = match(read_sets(path, confidence), genes, organism)
         notes += matched.notes
         shared = sorted(matched.sets.keys() & sets.keys())
         if shared:
@@ -212,7 +234,7 @@ def _free_name(name: str, taken: dict[str, tuple[str, ...]]) -> str:
     return new
 
 
-def _organism_by_case(symbols: Iterable[str]) -> str | None:
+def organism_by_case(symbols: Iterable[str]) -> str | None:
     """Organism by the case of most symbols; None where most have neither spelling or are Ensembl ids."""
     words = [
         symbol for symbol in symbols if any(c.isalpha() for c in symbol) and not _ENSEMBL.fullmatch(symbol)
@@ -224,8 +246,10 @@ def _organism_by_case(symbols: Iterable[str]) -> str | None:
     return "mouse" if 2 * capitalised > len(words) else None
 
 
-def _spelling_of_orf(gene: str) -> str:
-    """``C1orf43`` as ``C1ORF43``; every other name as it is."""
+def _spelling(gene: str) -> str:
+    """``C1orf43`` as ``C1ORF43``, an Ensembl id without its version; every other name as it is."""
+    if _ENSEMBL.fullmatch(gene):
+        return gene.partition(".")[0]
     return _HUMAN_ORF.sub(r"C\1ORF\2", gene)
 
 
@@ -255,7 +279,7 @@ def _same_kind_of_names(gene_sets: GeneSets, genes: Sequence[str]) -> None:
 def _no_overlap(gene_sets: GeneSets, genes: Sequence[str], organism: str) -> InputError:
     """The error for sets of the atlas's own organism that hold none of its genes."""
     members = list(dict.fromkeys(gene for found in gene_sets.sets.values() for gene in found))
-    looks = _organism_by_case(genes)
+    looks = organism_by_case(genes)
     remedy = "Give gene sets of the same organism and the same kind of gene names"
     if looks is not None and looks != organism:
         remedy = f"The atlas's genes look like {looks} symbols: set its key organism to {looks}"

@@ -43,7 +43,7 @@ def rule_script(snakemake: Any, script: str) -> Iterator[dict[str, Any]]:
             refuse_foreign_library(script)
             yield record
             record["state"] = "success"
-            logging.info("%s: done in %.1f s", snakemake.rule, time.perf_counter() - clock)
+            _say_done(snakemake, time.perf_counter() - clock)
         except InputError as error:
             print(f"latentree: error: {error}", file=sys.stderr, flush=True)
             sys.exit(error.exit_code)
@@ -157,6 +157,14 @@ def _modules_outside(script: str) -> list[str]:
         if name.partition(".")[0] == PACKAGE
     )
     return sorted(file for file in loaded if file and str(Path(file).resolve()) not in known)
+
+
+def _say_done(snakemake: Any, seconds: float) -> None:
+    """The job's end, and how far its stage and the run are."""
+    # this job's own record is written after this
+    job = provenance.job_name(snakemake.rule, dict(snakemake.wildcards.items()))
+    far = provenance.progress(snakemake.config["results"], job)
+    logging.info("%s: done in %.1f s%s", snakemake.rule, seconds, f"; {far}" if far else "")
 
 
 def _plain(value: Any) -> Any:

@@ -26,15 +26,23 @@ from latentree.model_settings import (
 from latentree.settings import Settings, each_once
 from latentree.sparse_vae_settings import SparseVAESettings
 
+AUTO_N_FACTORS = [5, 10, 15, 20, 30]
+"""What ``n_factors: auto`` means. Numbers, because which files a run makes must be known before it starts."""
+
 
 class _NumberOfFactors(Settings):
     n_factors: Annotated[list[Annotated[int, Field(ge=1)]], AfterValidator(each_once)] = Field(
-        [10], min_length=1, description="fits one model each"
+        [10],
+        min_length=1,
+        description="fits one model each; auto: 5, 10, 15, 20 and 30; of several, tables/n_factors.tsv"
+        " recommends one",
     )
 
     @field_validator("n_factors", mode="before")
     @classmethod
-    def _one_number_is_a_list(cls, value: Any) -> Any:
+    def _grid(cls, value: Any) -> Any:
+        if value == "auto":
+            return list(AUTO_N_FACTORS)
         return [value] if isinstance(value, int) else value
 
 

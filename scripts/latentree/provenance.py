@@ -15,6 +15,7 @@ import resource
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -103,7 +104,9 @@ def write_job_record(
     """Write one job's record into the run that it belongs to."""
     run = os.environ.get(RUN_VARIABLE) or _newest_open_run(Path(results)) or new_run_id()
     path = Path(results, "provenance", run, "jobs", f"{job_name(rule, wildcards)}.json")
-    write_json({"run": run, "rule": rule, "wildcards": dict(wildcards), **record}, path)
+    # where the paths in it lead, whoever moves the results later
+    places = {"results": str(results), "working_directory": os.getcwd()}
+    write_json({"run": run, "rule": rule, "wildcards": dict(wildcards), **places, **record}, path)
 
 
 def job_name(rule: str, wildcards: Mapping[str, str]) -> str:
@@ -131,6 +134,40 @@ def open_run(
         "jobs": [],
     }
     write_json(record, _run_file(results, run))
+
+
+def plan_run(results: str | Path, run: str, stages: Mapping[str, Mapping[str, int]]) -> str:
+    """Note how many jobs of which rules each stage of a run has, for :func:`progress`; the same in words."""
+    plan = {stage: dict(rules) for stage, rules in stages.items()}
+    write_json(plan, _run_file(results, run).with_name("plan.json"))
+    counts = {stage: sum(rules.values()) for stage, rules in stages.items()}
+    said = ", ".join(f"{stage} {count}" for stage, count in counts.items())
+    return f"jobs by stage: {said}; {sum(counts.values())} in all"
+
+
+def progress(results: str | Path, job: str) -> str:
+    """How many jobs of a job's stage and of its run have ended, with it; empty where nobody planned the run.
+
+    Parameters
+    ----------
+    job
+        As :func:`job_name` names it; it counts as ended.
+    """
+    run = os.environ.get(RUN_VARIABLE)
+    plan = None if run is None else _run_file(results, run).with_name("plan.json")
+    if plan is None or not plan.is_file():
+        return ""
+    stages = read_json(plan)
+    # records by their names alone: of a hash without a dash
+    ended = {job} | {file.stem for file in plan.parent.glob("jobs/*.json")}
+    done = Counter(name.rpartition("-")[0] for name in ended)
+    rule = job.rpartition("-")[0]
+    stage = next((stage for stage, rules in stages.items() if rule in rules), None)
+    if stage is None:
+        return ""
+    n_all = sum(count for rules in stages.values() for count in rules.values())
+    n_here = sum(done[name] for name in stages[stage])
+    return f"{stage} {n_here} of {sum(stages[stage].values())}, all {done.total()} of {n_all} jobs"
 
 
 def close_run(results: str | Path, run: str, state: str) -> None:

@@ -1,4 +1,4 @@
-"""The downstream tables of an atlas, from its fits: metrics, genes, enrichment.
+"""The downstream tables of an atlas, from its fits: metrics and genes.
 
 Each builder takes loaded fits and gives a tidy, sorted table ready for :func:`latentree.files.write_table`.
 Factors are named f1, f2, ... in the order of the fit.
@@ -7,7 +7,6 @@ Factors are named f1, f2, ... in the order of the fit.
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,12 @@ import numpy as np
 import pandas as pd
 
 from latentree import metrics
-from latentree.config import DownstreamConfig
-from latentree.enrichment import COLUMNS as _ORA_COLUMNS
-from latentree.enrichment import over_representation, sets_to_test
 from latentree.errors import InputError
 from latentree.files import read_json
 
 _FIT_COLUMNS = ["model", "n_factors", "seed"]
 METRICS_COLUMNS = ["atlas", *_FIT_COLUMNS, "metric", "split", "value"]
 GENES_COLUMNS = [*_FIT_COLUMNS, "factor", "gene", "loading", "inclusion"]
-ENRICHMENT_COLUMNS = [*_FIT_COLUMNS, *_ORA_COLUMNS]
 REFERENCE_MODELS = ("pca", "nmf")
 # what a fit says about itself (fit.json) that is a number of its own, and the cells it was measured on
 _DIAGNOSTICS = {
@@ -111,7 +106,7 @@ class LoadedFit:
         return np.flatnonzero(self.split == split)
 
     def active_genes(self, factor: int, n_top_genes: int) -> np.ndarray:
-        """Indices of a factor's active genes by decreasing |loading|; equal ones in the genes' order.
+        """Indices of a factor's active genes by decreasing |loading|; equal ones by name.
 
         A sparse model's are those with a loading other than zero, another model's the ``n_top_genes``
         largest. A dead factor has none.
@@ -119,7 +114,7 @@ class LoadedFit:
         if not self.alive[factor]:
             return np.zeros(0, dtype=np.int64)
         size = np.abs(self.loadings[:, factor])
-        order = np.argsort(-size, kind="stable")
+        order = np.lexsort((np.asarray(self.genes), -size))
         order = order[size[order] > 0]
         return order if self.inclusion is not None else order[:n_top_genes]
 
@@ -207,54 +202,7 @@ def genes_table(fits: Sequence[LoadedFit], n_top_genes: int = 50) -> pd.DataFram
                     }
                 )
             )
-    return _stacked(tables, GENES_COLUMNS)
-
-
-def enrichment_table(
-    fits: Sequence[LoadedFit], sets: Mapping[str, Sequence[str]], settings: DownstreamConfig
-) -> pd.DataFrame:
-    """Over-represented gene sets of every live factor; the background is the modelled genes.
-
-    Parameters
-    ----------
-    fits
-        Fits of one atlas.
-    sets
-        Set name to genes, in the atlas's own names (:class:`latentree.gene_sets.MatchedSets`).
-    settings
-        Limits of set sizes, and the number of active genes of models that are not sparse.
-
-    Returns
-    -------
-    Columns ``ENRICHMENT_COLUMNS``, a row per factor and set that share a gene.
-    """
-    tables = []
-    for fit in sorted_fits(fits):
-        active = {
-            name: [fit.genes[i] for i in fit.active_genes(factor, settings.n_top_genes)]
-            for factor, name in enumerate(fit.factor_names)
-        }
-        table = over_representation(
-            active, sets, fit.genes, min_set_size=settings.min_set_size, max_set_size=settings.max_set_size
-        )
-        tables.append(table.assign(model=fit.model, n_factors=fit.n_factors, seed=fit.seed))
-    return _stacked(tables, ENRICHMENT_COLUMNS)
-
-
-def enrichment_note(
-    fits: Sequence[LoadedFit], sets: Mapping[str, Sequence[str]], settings: DownstreamConfig
-) -> str:
-    """How many of the sets that share a gene with the atlas :func:`enrichment_table` tests, a sentence."""
-    if not sets:
-        return "no gene set shares a gene with the atlas, so nothing is tested"
-    background = fits[0].genes
-    limits = {"min_set_size": settings.min_set_size, "max_set_size": settings.max_set_size}
-    n_tested = len(sets_to_test(sets, background, **limits))
-    sizes = f"{settings.min_set_size} to {settings.max_set_size} of the {len(background)} modelled genes"
-    if not n_tested:
-        return f"none of the {len(sets)} gene sets with genes of the atlas holds {sizes}: nothing is tested"
-    tested = f"{n_tested} of the {len(sets)} gene sets with genes of the atlas hold {sizes} and are tested"
-    return f"{tested}, with gseapy {version('gseapy')}"
+    return stacked(tables, GENES_COLUMNS)
 
 
 def _scores(fit: LoadedFit, batches: pd.Series | None) -> Iterator[tuple[str, str, float]]:
@@ -341,7 +289,7 @@ def sorted_fits(fits: Sequence[LoadedFit]) -> list[LoadedFit]:
     return sorted(fits, key=lambda fit: (fit.model, fit.n_factors, _seed_order(fit.seed)))
 
 
-def _stacked(tables: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
+def stacked(tables: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
     """The tables that have rows, one below the other; only the header where none has."""
     filled = [table for table in tables if len(table)]
     return pd.concat(filled, ignore_index=True)[columns] if filled else pd.DataFrame(columns=columns)

@@ -1,4 +1,5 @@
-"""Simulators with known truth: trees, sparse changes of effects, and cells for tree-based regularisation."""
+"""Simulators with known truth: trees, sparse changes of effects, cells for tree-based regularisation, and
+counts from sparse gene programs."""
 
 import itertools
 from collections.abc import Callable
@@ -170,3 +171,105 @@ def _random_map(
 
 def _standardised(values: np.ndarray) -> np.ndarray:
     return (values - values.mean(axis=0)) / values.std(axis=0)
+
+
+@dataclass(frozen=True)
+class SimulatedPrograms:
+    """Counts of cells that use known sparse gene programs.
+
+    ``counts`` (n_cells, n_genes) int32; ``genes`` (n_genes,) names; ``cell_types`` (n_cells,) names;
+    ``usage`` (n_cells, n_programs) float64, not negative; ``loadings`` (n_genes, n_programs) float64: log
+    fold change of a gene per unit of usage, 0 where the gene is not in the program; ``library_size``
+    (n_cells,) int64: a cell's counts of all genes, of which these are a part; ``gene_sets`` by name:
+    ``program1``, ``program2``, ... (the planted ones, as a curated list would have them: incomplete and with
+    some wrong genes) and ``decoy1``, ``decoy2``, ... (random genes).
+    """
+
+    counts: np.ndarray
+    genes: np.ndarray
+    cell_types: np.ndarray
+    usage: np.ndarray
+    loadings: np.ndarray
+    library_size: np.ndarray
+    gene_sets: dict[str, list[str]]
+
+    @property
+    def noise_genes(self) -> np.ndarray:
+        """(n_genes,) bool: genes of no program."""
+        return ~(self.loadings != 0).any(axis=1)
+
+
+def simulate_programs(
+    n_programs: int = 8,
+    *,
+    n_cells: int = 2000,
+    n_genes: int = 400,
+    n_types: int = 6,
+    noise_share: float = 0.2,
+    shared_share: float = 0.1,
+    library_size: float = 10000.0,
+    panel_share: float = 0.15,
+    dispersion: float = 0.2,
+    seed: int = 0,
+) -> SimulatedPrograms:
+    """Negative binomial counts of cells whose types use sparse gene programs differently.
+
+    A gene's mean is the cell's library size times the gene's base rate times exp(usage . loadings). Every
+    program is used strongly by some types, at most half of them, and hardly by the others; within a type
+    its usage varies from cell to cell (gamma), independently of the other programs.
+
+    Parameters
+    ----------
+    noise_share
+        Share of the genes that belong to no program; the others are spread evenly over the programs.
+    shared_share
+        Share of the program genes that belong to a second program as well.
+    library_size
+        Median over cells of the counts of all genes, log-normal with a standard deviation of 0.3.
+    panel_share
+        Share of these that the genes simulated here have in a cell that uses no program.
+    dispersion
+        Of the negative binomial: variance = mean + dispersion * mean^2.
+    """
+    rng = np.random.default_rng(seed)
+    genes = np.array([f"GENE{i + 1}" for i in range(n_genes)])
+    program = rng.permutation(np.arange(n_genes - round(noise_share * n_genes)) % n_programs)
+    member = np.zeros((n_genes, n_programs), dtype=bool)
+    used = rng.permutation(n_genes)[: len(program)]
+    member[used, program] = True
+    for i in rng.permutation(len(used))[: round(shared_share * len(used))]:
+        member[used[i], (program[i] + rng.integers(1, max(n_programs, 2))) % n_programs] = True
+    loadings = np.where(member, rng.uniform(0.4, 1.2, member.shape), 0.0)
+
+    types = rng.permutation(np.arange(n_cells) % n_types)
+    strong = np.zeros((n_types, n_programs), dtype=bool)
+    for k in range(n_programs):
+        strong[rng.permutation(n_types)[: rng.integers(1, max(n_types // 2, 1) + 1)], k] = True
+    # mean 1.5 and sd .87 where a program is used, mean .15 elsewhere
+    usage = np.where(
+        strong[types], rng.gamma(3.0, 0.5, (n_cells, n_programs)), rng.gamma(0.5, 0.3, (n_cells, n_programs))
+    )
+    base = np.exp(rng.normal(0.0, 1.0, n_genes))
+    totals = np.round(library_size * np.exp(rng.normal(0.0, 0.3, n_cells)))
+    means = totals[:, None] * panel_share * base / base.sum() * np.exp(usage @ loadings.T)
+    counts = rng.poisson(means * rng.gamma(1 / dispersion, dispersion, means.shape))
+    return SimulatedPrograms(
+        counts=counts.astype(np.int32),
+        genes=genes,
+        cell_types=np.array([f"type{i + 1}" for i in range(n_types)])[types],
+        usage=usage,
+        loadings=loadings,
+        library_size=totals.astype(np.int64),
+        gene_sets=_planted_sets(genes, member, rng),
+    )
+
+
+def _planted_sets(genes: np.ndarray, member: np.ndarray, rng: np.random.Generator) -> dict[str, list[str]]:
+    """Four fifths of each program with a fifth of foreign genes; and as many decoys, of random genes."""
+    planted, decoys = {}, {}
+    for k, inside in enumerate(member.T, start=1):
+        mine, foreign = rng.permutation(genes[inside]), rng.permutation(genes[~inside])
+        n_mine, n_foreign = round(0.8 * len(mine)), round(0.2 * len(mine))
+        planted[f"program{k}"] = sorted([*mine[:n_mine].tolist(), *foreign[:n_foreign].tolist()])
+        decoys[f"decoy{k}"] = sorted(rng.permutation(genes)[: n_mine + n_foreign].tolist())
+    return planted | decoys

@@ -1,6 +1,5 @@
 """Which genes regulate which: a plain list or a table of pairs, and the rows of it that count."""
 
-import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from latentree.errors import InputError, listed, nearest
+from latentree.errors import InputError, listed
+from latentree.pair_table import chosen_rows
 from latentree.tbr_config import TBRConfig
 
 # what reading a table raises for a broken file, a broken gzip and a text that is no table
@@ -68,7 +68,7 @@ class Regulators:
         choices = {"source": sources, "confidence": confidence}
         asked = {column: values for column, values in choices.items() if values is not None}
         if {"tf", "target"} <= set(table.columns):
-            table = _rows(table, asked, path)
+            table = chosen_rows(table, asked, path, _KEYS)
             pairs = table[["tf", "target"]].apply(lambda column: column.str.strip())
             return cls(str(path), {tf: frozenset(rows) for tf, rows in pairs.groupby("tf")["target"]})
         if table.shape[1] != 1:
@@ -111,39 +111,6 @@ class Regulators:
 
 # config keys that choose rows, by the table's column
 _KEYS = {"source": "tbr.regulator_sources", "confidence": "tbr.regulator_confidence"}
-
-
-def _rows(table: pd.DataFrame, asked: dict[str, Sequence[str]], path: str | Path) -> pd.DataFrame:
-    """Rows of the table that hold one of the values asked for in each of the columns."""
-    kept = pd.Series(True, index=table.index)
-    for column, values in asked.items():
-        key = _KEYS[column]
-        if column not in table.columns:
-            raise InputError(
-                path,
-                f"has no column {column}, which {key} needs; its columns are {listed(table.columns)}",
-                f"Leave {key} out, or give a table with columns tf, target and {column}",
-            )
-        # tables of a whole organism repeat few values in many rows
-        held = {text: {part.strip() for part in re.split("[;,]", text)} for text in table[column].unique()}
-        known = sorted(set().union(*held.values()) - {""})
-        strange = [value for value in values if value not in known]
-        if strange:
-            raise InputError(
-                key,
-                f"{listed(strange)} does not occur in {path}{nearest(strange[0], known)}",
-                f"Use some of {listed(known, limit=30)}",
-            )
-        wanted = set(values)
-        kept &= table[column].map({text: bool(parts & wanted) for text, parts in held.items()})
-    if not kept.any():
-        # each value occurs, but never in the same row
-        raise InputError(
-            " and ".join(_KEYS[column] for column in asked) or path,
-            f"leave none of the {len(table)} rows of {path}" if asked else "has no row",
-            "Ask for more of its sources or levels of confidence" if asked else "Give at least one pair",
-        )
-    return table[kept]
 
 
 def _separator(path: str | Path) -> str:

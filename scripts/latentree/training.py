@@ -3,7 +3,6 @@
 import logging
 import math
 import os
-import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -12,13 +11,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from latentree.adam import Adam
 from latentree.batches import Batch, Batches, StackedBatches
 from latentree.checkpoints import Checkpoints, Tensors
 from latentree.errors import InputError
 from latentree.factor_settings import TorchModelSettings
+from latentree.fit_progress import Progress
 from latentree.models.base import FitReport, RunOptions
 from latentree.seeds import derive_seed
 
@@ -201,7 +200,7 @@ class _Loop:
     def run(self, checkpoints: Checkpoints) -> FitReport:
         resumed = self._resume(checkpoints)
         rhythm = _CheckpointRhythm(self.settings, len(self.history))
-        with _Progress(self.settings.max_epochs, len(self.history), self.options.progress) as progress:
+        with Progress(self.settings.max_epochs, len(self.history), self.options.progress) as progress:
             while len(self.history) < self.settings.max_epochs and not self._out_of_patience():
                 row = self._epoch(len(self.history))
                 self.history.append(row)
@@ -353,34 +352,6 @@ class _CheckpointRhythm:
     def saved(self, done: int) -> None:
         """A checkpoint holds this many epochs now."""
         self._saved_epoch, self._saved_at = done, time.monotonic()
-
-
-class _Progress:
-    """A bar of epochs on a terminal; a line now and then elsewhere, so that logs stay short."""
-
-    def __init__(self, n_epochs: int, done: int, shown: bool) -> None:
-        self._bar = tqdm(total=n_epochs, initial=done, unit="epoch", disable=not (shown and _on_terminal()))
-        self._every = max(1, n_epochs // 10)
-        self._lines = shown and not _on_terminal()
-        self._n_epochs = n_epochs
-
-    def __enter__(self) -> "_Progress":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def show(self, row: dict[str, float]) -> None:
-        self._bar.set_postfix(loss=f"{row['loss']:.5g}", validation=f"{row['validation_loss']:.5g}")
-        self._bar.update()
-        epoch = int(row["epoch"])
-        if self._lines and (epoch % self._every == 0 or epoch == self._n_epochs):
-            losses = f"loss {row['loss']:.5g}, validation {row['validation_loss']:.5g}"
-            print(f"epoch {epoch} of {self._n_epochs}: {losses}", file=sys.stderr, flush=True)
-
-
-def _on_terminal() -> bool:
-    return sys.stderr.isatty()
 
 
 def _numbers(parts: dict[str, Tensor]) -> dict[str, float]:

@@ -116,13 +116,17 @@ def make_enrichment(seeds: tuple[int, ...], empty: bool = False) -> pd.DataFrame
             q / 10,
             q,
             "GENE4;GENE5;HLA-DRA;<i>G0</i>;GENE6",
+            np.nan,
+            "both",
+            "",
         )
         for model in MODELS
         for seed in seeds
         for factor, sets in {"f1": [(SETS[0], 1e-5), (SETS[1], 0.03)], "f2": [(SETS[2], 0.4)]}.items()
         for name, q in sets
     ]
-    return pd.DataFrame([] if empty else rows, columns=[*columns.split(), "p_value", "q_value", "genes"])
+    columns += " p_value q_value genes nes direction like"
+    return pd.DataFrame([] if empty else rows, columns=columns.split())
 
 
 def make_stability(seeds: tuple[int, ...], refits: bool = True) -> pd.DataFrame:

@@ -44,6 +44,13 @@ def test_every_benchmark_runs_small(script: str, tmp_path: Path) -> None:
     assert f"bench/{script}.py" in importlib.import_module("write_page").written(tmp_path)
 
 
+def test_planted_programs_are_found_and_named(tmp_path: Path) -> None:
+    importlib.import_module("consensus").main(["--quick", "--out", str(tmp_path)])
+    found = pd.read_csv(tmp_path / "consensus.tsv", sep="\t").set_index("question")["value"]
+    assert found["recommended"] == found["found by loadings, k=4"] == found["sets first, k=4"] == 4
+    assert found["stable below .7, k=3"] == found["stable below .7, k=4"] == 0
+
+
 def test_the_page_says_what_was_measured_and_what_was_not(tmp_path: Path) -> None:
     scores = {"accuracy": 0.9, "balanced_accuracy": 0.8, "cpu_seconds": 2.0, "zeros": 0.85, "r2": 0.2}
     agreements = {"agreement_resamples": 0.8, "agreement_halves": 0.7, "chance_halves": 0.4}

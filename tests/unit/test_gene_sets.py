@@ -138,6 +138,12 @@ def test_ensembl_ids_on_one_side_only_are_an_error():
     assert match(GeneSets("x.gmt", {"T": tuple(ids)}), ids, "human").sets == {"T": tuple(ids)}
 
 
+def test_versions_of_ensembl_ids_do_not_matter():
+    sets = GeneSets("x.gmt", {"T": ("ENSG00000167286", "ENSG00000198851.9")})
+    found = match(sets, ["ENSG00000198851.4", "ENSG00000167286.1", "ENSG00000000003"], "human")
+    assert found.sets == {"T": ("ENSG00000198851.4", "ENSG00000167286.1")}
+
+
 def test_files_that_share_a_set_name_keep_both_sets(tmp_path):
     one = write(tmp_path / "one.gmt", "T\t\tCD3D\nB\t\tCD19\n")
     two = write(tmp_path / "two.gmt", "T\t\tCD3E\n")

@@ -278,6 +278,16 @@ def test_factor_rows_show_the_largest_genes_and_the_best_sets():
     assert factor_rows(genes, make_enrichment((0,)), "pca", K, 0)[0].n_genes == "–"
 
 
+def test_factor_rows_leave_out_near_duplicates_and_gsea():
+    table = make_enrichment((0,))
+    table.loc[table["gene_set"] == SETS[1], "like"] = SETS[0]
+    table.loc[table["gene_set"] == SETS[0], "direction"] = "down"
+    ranked = table.assign(method="gsea", gene_set="ranked")
+    (first, *_) = factor_rows(make_genes((0,)), pd.concat([table, ranked]), "sparse_vae", K, 0)
+    assert first.sets == ((SETS[0], "q\u00a0=\u00a01e-5, 5 of 12 genes, down"),)
+    assert first.n_more_sets == 0
+
+
 def test_facts_of_the_atlas():
     said = facts(QC)
     assert said["cells"] == "140 of 145 found: 98 train, 14 validation, 28 test"

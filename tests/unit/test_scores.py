@@ -3,20 +3,16 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scores_fixture import GENES, N_GENES, SPLIT, TYPES, make_factors, make_fit
+from scores_fixture import GENES, SPLIT, TYPES, make_factors, make_fit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 
-from latentree.config import DownstreamConfig
 from latentree.errors import InputError
 from latentree.files import read_table, write_json, write_table
 from latentree.scores import (
-    ENRICHMENT_COLUMNS,
     GENES_COLUMNS,
     METRICS_COLUMNS,
     LoadedFit,
-    enrichment_note,
-    enrichment_table,
     genes_table,
     metrics_table,
     read_fit,
@@ -146,34 +142,6 @@ def test_genes_of_sparse_and_dense_models():
 def test_factors_are_sorted_by_number():
     table = genes_table([make_fit("pca", n_factors=11)], n_top_genes=1)
     assert table["factor"].tolist() == [f"f{i}" for i in range(1, 12)]
-
-
-def test_enrichment_finds_the_set_that_a_factor_is_made_of():
-    sets = {"first": GENES[:10], "last": GENES[30:], "too large": GENES, "middle": GENES[12:20]}
-    settings = DownstreamConfig(min_set_size=5, max_set_size=20, n_top_genes=12)
-    table = enrichment_table([make_fit(), make_fit(seed=1)], sets, settings)
-    assert list(table.columns) == ENRICHMENT_COLUMNS
-    found = table[["seed", "factor", "gene_set", "n_overlap", "n_background"]].to_numpy().tolist()
-    assert found == [[s, f, g, 10, N_GENES] for s in (0, 1) for f, g in (("f1", "first"), ("f2", "last"))]
-    # 4 of the 2 * 3 tests of each fit are without overlap and count in the q-value
-    assert (table["q_value"] / table["p_value"]).to_numpy() == pytest.approx(3)
-
-
-def test_enrichment_of_nothing_is_a_header():
-    table = enrichment_table([make_fit()], {}, DownstreamConfig())
-    assert list(table.columns) == ENRICHMENT_COLUMNS
-    assert len(table) == 0
-
-
-def test_how_many_gene_sets_are_tested_is_said():
-    settings = DownstreamConfig(min_set_size=3, max_set_size=6)
-    small, right, large = GENES[:2], GENES[:4], GENES[:9]
-    note = enrichment_note([make_fit()], {"a": small, "b": right, "c": large}, settings)
-    assert note.startswith(
-        "1 of the 3 gene sets with genes of the atlas hold 3 to 6 of the 40 modelled genes"
-    )
-    assert enrichment_note([make_fit()], {"a": small}, settings).endswith("nothing is tested")
-    assert enrichment_note([make_fit()], {}, settings).startswith("no gene set shares a gene")
 
 
 def test_tables_survive_being_written(tmp_path):

@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latentree.simulate import balanced_tree, node_weights, simulate_environments, sparse_changes
+from latentree.simulate import (
+    balanced_tree,
+    node_weights,
+    simulate_environments,
+    simulate_programs,
+    sparse_changes,
+)
 from latentree.tree import Tree
 
 
@@ -66,3 +72,50 @@ def test_leaf_only_data_and_seeds():
     assert np.array_equal(one.y, same.y)
     assert not np.array_equal(one.y, other.y)
     assert one.X.dtype == one.y.dtype == one.Z.dtype == np.float32
+
+
+def test_programs_are_sparse_and_a_share_of_the_genes_is_noise():
+    sim = simulate_programs(8, n_cells=300, n_genes=400, seed=1)
+    assert sim.noise_genes.sum() == 80
+    member = sim.loadings != 0
+    assert set(member[~sim.noise_genes].sum(axis=1)) == {1, 2}
+    assert (member.sum(axis=1) == 2).sum() == 32
+    assert sim.counts.shape == (300, 400)
+    assert sim.counts.dtype == np.int32
+    assert (sim.counts >= 0).all()
+    assert len(set(sim.cell_types)) == 6
+
+
+def test_counts_follow_programs_and_types_use_them_differently():
+    sim = simulate_programs(4, n_cells=4000, n_genes=100, dispersion=0.1, seed=0)
+    share = np.log1p(sim.counts / sim.library_size[:, None] * 1e4)
+    for k in range(4):
+        only = (sim.loadings[:, k] > 0) & ((sim.loadings > 0).sum(axis=1) == 1)
+        mean = share[:, only].mean(axis=1)
+        assert np.corrcoef(mean, sim.usage[:, k])[0, 1] > 0.8
+        means = [sim.usage[sim.cell_types == name, k].mean() for name in np.unique(sim.cell_types)]
+        assert max(means) > 5 * min(means)
+    noise = share[:, sim.noise_genes].mean(axis=1)
+    assert abs(np.corrcoef(noise, sim.usage.sum(axis=1))[0, 1]) < 0.1
+
+
+def test_planted_sets_hold_most_of_a_program_and_some_wrong_genes():
+    sim = simulate_programs(5, n_cells=20, seed=2)
+    assert len(sim.gene_sets) == 10
+    for k in range(5):
+        inside = set(sim.genes[sim.loadings[:, k] != 0])
+        planted = set(sim.gene_sets[f"program{k + 1}"])
+        assert len(planted & inside) == round(0.8 * len(inside))
+        assert len(planted) == len(sim.gene_sets[f"decoy{k + 1}"])
+        assert 0 < len(planted - inside) <= 0.3 * len(planted)
+
+
+def test_programs_are_the_same_for_the_same_seed():
+    one, same, other = (simulate_programs(3, n_cells=30, n_genes=60, seed=s) for s in (0, 0, 1))
+    assert np.array_equal(one.counts, same.counts)
+    assert one.gene_sets == same.gene_sets
+    assert not np.array_equal(one.counts, other.counts)
+
+
+def test_one_program_is_possible():
+    assert simulate_programs(1, n_cells=30, n_genes=20).loadings.shape == (20, 1)

@@ -1,5 +1,6 @@
 """The fit loop: equal to a plain loop, the same bits again, stopped early, checked."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,7 @@ from training_fixture import (
     without_times,
 )
 
-from latentree import training
+from latentree import fit_progress
 from latentree.batches import Batch
 from latentree.errors import InputError
 from latentree.models.base import RunOptions
@@ -200,14 +201,20 @@ def test_progress_is_a_few_lines_where_stderr_is_no_terminal(capfd: pytest.Captu
     lines = capfd.readouterr().err.splitlines()
     assert 10 <= len(lines) <= 14
     assert lines[-1].startswith("epoch 25 of 25: loss ")
+    assert re.fullmatch(r"epoch 2 of 25: loss .*, validation .*; .* so far, at most about .* left", lines[0])
     run(Autoencoder())
     assert capfd.readouterr().err == ""
+
+
+def test_a_time_is_said_for_people() -> None:
+    said = [fit_progress.in_words(seconds) for seconds in (0.2, 59.4, 200, 7500)]
+    assert said == ["0 s", "59 s", "3 min 20 s", "2 h 5 min"]
 
 
 def test_progress_is_a_bar_on_a_terminal(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "_on_terminal", lambda: True)
+    monkeypatch.setattr(fit_progress, "on_terminal", lambda: True)
     run(Autoencoder(), options=RunOptions(progress=True))
     shown = capfd.readouterr().err
     assert "12/12" in shown

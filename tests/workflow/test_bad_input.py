@@ -30,6 +30,7 @@ def small(**atlas):
         (small(gene_sets=["nowhere.gmt"]), "no such file: nowhere.gmt"),
         ({**small(), "models": {"pca": {"n_factors": "many"}}}, "models.pca.n_factors"),
         ({**small(gene_sets=[]), "models": {"oi_vae": {}}}, "gene_sets of the atlas or of models.oi_vae"),
+        ({**small(gene_sets=["library:Any"]), "models": {"oi_vae": {}}}, "holds no GMT file"),
         ({**small(), "tbr": {"regulators": "nowhere.tsv"}}, "tbr.regulators: no such file"),
         (
             {**small(), "tbr": {**SMALL["tbr"], "regulator_sources": ["chip"]}},
@@ -47,6 +48,13 @@ def test_what_can_be_known_before_any_job_is_said_before_any_job(finished, confi
     assert "Traceback" not in done.stdout + done.stderr
 
 
+def test_all_that_is_wrong_is_said_at_once(finished):
+    config = {**small(path="nowhere.h5ad", gene_sets=["nowhere.gmt", "LICENSE"]), "device": "gpu"}
+    done = finished.snakemake("-n", "--configfile", finished.config(config, "bad.yaml"), check=False)
+    for said in ("4 problems", "no such file: nowhere.h5ad", "nowhere.gmt", "LICENSE, line", "'gpu'"):
+        assert said in done.stdout + done.stderr
+
+
 def failing_jobs(checkout, config, *rule_logs, files=()):
     """Run, towards some files or all, until jobs have failed; their logs."""
     done = checkout.snakemake(*files, "--keep-going", "--configfile", checkout.config(config), check=False)
@@ -62,9 +70,9 @@ def failing_jobs(checkout, config, *rule_logs, files=()):
 @pytest.fixture
 def cells():
     """A tiny atlas of counts with two types."""
-    counts = np.random.default_rng(0).poisson(1.0, size=(60, 30)).astype(np.float32)
+    counts = np.random.default_rng(0).poisson(1.0, size=(60, 40)).astype(np.float32)
     obs = pd.DataFrame({"type": ["<b>a;b", "CD4+/CD25 T Reg"] * 30}, index=[f"c{i}" for i in range(60)])
-    return ad.AnnData(counts, obs, pd.DataFrame(index=[f"G{i}" for i in range(30)]))
+    return ad.AnnData(counts, obs, pd.DataFrame(index=[f"G{i}" for i in range(40)]))
 
 
 def test_a_truncated_file_leaves_nothing_half_written(checkout, cells):
@@ -78,17 +86,19 @@ def test_a_truncated_file_leaves_nothing_half_written(checkout, cells):
 
 
 def test_more_factors_than_genes_names_both_numbers_and_absent_cuda_is_said(checkout, cells):
+    # genes without counts are no genes, which the file's header does not tell
+    cells.X[:, 30:] = 0
     cells.write_h5ad(checkout.root / "a.h5ad")
     config = {**small(path="a.h5ad", cell_type="type", gene_sets=[]), "device": "cuda"}
-    config["models"] = {"pca": {"n_factors": 99}, "vae": {"n_factors": 2, "max_epochs": 1}}
-    fits = ["pca.k99", "vae.k2"]
+    config["models"] = {"pca": {"n_factors": 39}, "vae": {"n_factors": 2, "max_epochs": 1}}
+    fits = ["pca.k39", "vae.k2"]
     logs = failing_jobs(
         checkout,
         config,
         *(f"pbmc/fit_model/{fit}.seed0.log" for fit in fits),
         files=[f"results/pbmc/fits/{fit.replace('.', '/')}/seed0/factors.h5ad" for fit in fits],
     )
-    assert "99" in logs[0]
+    assert "39" in logs[0]
     assert "30" in logs[0]
     assert "cuda" in logs[1].lower()
 

@@ -29,9 +29,9 @@ def write_atlas(path) -> None:
     ad.AnnData(rng.poisson(rates).astype(np.float32), obs, pd.DataFrame(index=GENES)).write_h5ad(path)
 
 
-def config(**phenotype) -> dict:
+def config(sample: str = "donor", **phenotype) -> dict:
     return {
-        "atlases": {"a": {"path": "a.h5ad", "cell_type": "type"}},
+        "atlases": {"a": {"path": "a.h5ad", "cell_type": "type", "condition": "condition", "sample": sample}},
         "seeds": [0],
         "models": {"pca": {"n_factors": 2}},
         "downstream": {"stability": {"n_resamples": 0, "n_halves": 0}},
@@ -70,6 +70,15 @@ def test_a_column_becomes_changes_genes_and_a_picture(with_atlas):
     assert (results / "figures/tbr_tree.svg").is_file()
     page = (results / "report.html").read_text()
     assert "What changes where" in page
+    # the same columns as an atlas's condition and samples: cells without a condition are left out
+    compared = read_table(results / "tables/conditions.tsv")
+    assert set(zip(compared["test"], compared["n_samples"], strict=True)) == {("welch", 2)}
+    assert compared["note"].str.startswith("few samples (2 and 2)").all()
+    assert compared.query("cell_type == 'all'")[["n_cells", "n_cells_reference"]].sum(axis=1).eq(295).all()
+    used = read_table(results / "tables/usage.tsv")
+    assert used.groupby("factor")["n_cells"].sum().eq(300).all()
+    assert (results / "figures/conditions_pca_k2.png").is_file()
+    assert "Differences of the factors of pca, k = 2 between conditions" in page
     assert "Tree of the cell types with a triangle" in page
     # nothing is left to do, and another column only redoes what reads it
     assert with_atlas.planned("--configfile", "my.yaml") == {}
@@ -86,6 +95,7 @@ def test_a_column_becomes_changes_genes_and_a_picture(with_atlas):
             "tbr.phenotype.column: a.h5ad has no obs column 'conditon' (nearest: 'condition')",
         ),
         ({"donor": "patient"}, "tbr.phenotype.donor: a.h5ad has no obs column 'patient'"),
+        ({"sample": "doner"}, "atlases.a.sample: a.h5ad has no obs column 'doner' (nearest: 'donor')"),
     ],
 )
 def test_a_wrong_column_is_known_before_any_job(with_atlas, phenotype, words):

@@ -88,24 +88,34 @@ def changed(**changes):
 
 REPORT = {"draw_tables", "write_report"}
 REFITS = {"refit_torch_model", "refit_matrix_model"}
-TABLES = {"score_fits", "list_genes", "compare_fits", "enrich_factors", *REPORT}
+CHOICE = {"choose_n_factors", "draw_n_factors"}
+USAGE = {"measure_usage", "draw_usage"}
+TABLES = {"score_fits", "list_genes", "compare_fits", "enrich_factors", *USAGE, *REPORT, *CHOICE}
+CONSENSUS = {"build_consensus", "list_consensus"}
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"downstream__min_set_size": 3}, {"enrich_factors", "write_report"}),
-        ({"downstream__n_top_genes": 20}, {"enrich_factors", "list_genes", "write_report"}),
+        ({"downstream__min_set_size": 3}, {"enrich_factors", "write_report", *CHOICE}),
+        ({"downstream__n_top_genes": 20}, {"enrich_factors", "list_genes", "write_report", *CHOICE}),
         ({"tbr__penalty": 0.02}, {"fit_tbr", "collect_tbr", *REPORT}),
         ({"tbr__held_out__n_types": 1}, {"fit_tbr", "collect_tbr", *REPORT}),
         (
             {"models__sparse_vae__lambda0": 0.5},
-            {"fit_torch_model", "refit_torch_model", "draw_fit", "draw_training", *TABLES},
+            {"fit_torch_model", "refit_torch_model", "draw_fit", "draw_training", *TABLES, *CONSENSUS},
         ),
-        ({"models__pca__gene_scaling": 0.5}, {"fit_matrix_model", "refit_matrix_model", "draw_fit", *TABLES}),
+        (
+            {"models__pca__gene_scaling": 0.5},
+            {"fit_matrix_model", "refit_matrix_model", "draw_fit", *TABLES, *CONSENSUS},
+        ),
         # the share of a resample, of which there are none here
         ({"downstream__stability__fraction": 0.7}, {"write_report"}),
-        ({"downstream__stability__n_halves": 0}, {"compare_fits", *REPORT}),
+        (
+            {"downstream__stability__n_halves": 0},
+            # the consensus says what halves of the cells do
+            {"compare_fits", "score_fits", *REPORT, *CONSENSUS, *CHOICE},
+        ),
         # what a cluster allows
         ({"resources__max_mem_mb": 64000}, set()),
         (
@@ -122,14 +132,21 @@ def test_a_changed_setting_reruns_what_depends_on_it(finished, changes, expected
 
 def test_a_new_seed_fits_only_that_seed(finished):
     planned = finished.planned("--configfile", finished.config(changed(seeds=[0, 1, 2]), "changed.yaml"))
-    assert set(planned) == {"fit_torch_model", "fit_matrix_model", "fit_tbr", "collect_tbr", *TABLES}
+    assert set(planned) == {
+        "fit_torch_model",
+        "fit_matrix_model",
+        "fit_tbr",
+        "collect_tbr",
+        *TABLES,
+        *CONSENSUS,
+    }
     assert (len(planned["fit_torch_model"]), len(planned["fit_matrix_model"])) == (1, 1)
 
 
 def test_more_refits_leave_those_that_there_are(finished):
     config = finished.config(changed(downstream__stability__n_resamples=2), "changed.yaml")
     planned = finished.planned("--configfile", config)
-    assert set(planned) == {*REFITS, "compare_fits", *REPORT}
+    assert set(planned) == {*REFITS, "compare_fits", "list_consensus", *REPORT, *CHOICE}
     assert [len(planned[rule]) for rule in sorted(REFITS)] == [2, 2]
     assert all("part=r" in job for rule in REFITS for job in planned[rule])
 

@@ -23,8 +23,8 @@ def atlas(finished) -> Path:
 
 
 def test_every_fit_keeps_the_contract(atlas):
-    files = sorted(atlas.glob("fits/*/k*/seed*/factors.h5ad"))
-    assert len(files) == 4
+    files = sorted(atlas.glob("fits/*/k*/*/factors.h5ad"))
+    assert len(files) == 6
     for file in files:
         model, k = file.parts[-4], int(file.parts[-3][1:])
         factors = ad.read_h5ad(file)
@@ -50,9 +50,17 @@ def test_every_fit_keeps_the_contract(atlas):
         (
             "enrichment",
             "model n_factors seed factor method gene_set n_overlap n_set n_background odds_ratio p_value"
-            " q_value genes",
+            " q_value genes nes direction like",
+        ),
+        (
+            "enrichment_summary",
+            "model n_factors seed method n_factors_tested n_sets_tested n_enriched n_pairs_enriched"
+            " control_mean control_max n_permutations ratio",
         ),
         ("stability", "model n_factors comparison factor agreement"),
+        ("usage", "model n_factors seed factor cell_type n_cells mean_usage share_using specificity"),
+        ("consensus", "model n_factors factor stability_mean stability_lowest seeds_found n_seeds"),
+        ("n_factors", "model n_factors n_seeds fit_metric held_out_mean held_out_sd score stability_halves"),
         ("tbr", "estimator phenotype n_latents n_changes seed metric value"),
         ("tbr_transfer", "estimator n_latents n_changes seed held_out nearest shots method nmse nmse_sd"),
     ],
@@ -107,6 +115,18 @@ def test_stability_comes_with_its_references_and_the_page_claims_by_it(atlas):
     assert "agree by construction" in page
 
 
+def test_seeds_that_agree_by_construction_are_judged_by_halves_of_the_cells(atlas):
+    table = read_table(atlas / "tables" / "consensus.tsv").query("model == 'pca'").set_index("factor")
+    assert table.loc["all", "half_agreement"] == pytest.approx(1)
+    assert "by construction" in table.loc["all", "note"]
+    factors = table.drop(index="all")
+    assert list(factors.index) == ["f1", "f2", "f3", "f4"]
+    assert ((factors["halves_of_cells"] >= 0.71) == (factors["stable"] == "yes")).all()
+    metrics = read_table(atlas / "tables" / "metrics.tsv").query("seed == 'consensus'")
+    assert {"sparse_vae", "pca"} == set(metrics["model"])
+    assert (atlas / "figures" / "n_factors.svg").stat().st_size > 1000
+
+
 def test_tbr_scores_come_with_chance_and_floor(atlas):
     tbr = read_table(atlas / "tables" / "tbr.tsv")
     assert {"baseline", "two_stage"} == set(tbr["estimator"])
@@ -146,6 +166,23 @@ def test_every_module_that_a_job_loaded_is_in_its_static_closure(finished):
     (file,) = (finished.root / "results" / "provenance").glob("*/run.json")
     for job in read_json(file)["jobs"]:
         assert job["modules_outside_code_hash"] == [], job["rule"]
+
+
+def test_a_finished_run_is_as_recorded_and_leaves_no_job(finished):
+    config = finished.config(SMALL, "again.yaml")
+    for arguments, said in (
+        (["verify", "results"], "all as recorded"),
+        (["check", config], "jobs: none left"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "latentree", *arguments],
+            cwd=finished.root,
+            env={**clean_environment(), "PYTHONPATH": "scripts"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert said in done.stdout
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@ import hashlib
 import os
 import shutil
 import sys
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -23,9 +24,10 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from latentree import provenance
 from latentree.code_hash import code_hash
 from latentree.config import load_config
-from latentree.errors import InputError
 from latentree.factor_settings import TorchModelSettings
-from latentree.gene_sets import read_gmt
+from latentree.enrichment_config import library_name
+from latentree.gene_sets import holds_regulons
+from latentree.input_checks import beside, in_words, problems, regulator_rows
 from latentree.reproduction.registry import EXPERIMENTS
 from latentree.reproduction.sources import MOVIELENS
 from latentree.model_settings import MODEL_SETTINGS
@@ -49,12 +51,11 @@ def checked_config():
             if key in config
         }
         update_config(config, given)
-    try:
-        checked = load_config(config)
-        check_files(checked)
-    except InputError as error:
-        raise WorkflowError(f"latentree: error: {error}")
-    return checked
+    # a job that parses this again has nothing to tell that the run did not, and tables of regulons are large
+    found = problems(config, located) if workflow.is_main_process else []
+    if found:
+        raise WorkflowError(f"latentree: error: {in_words(found)}")
+    return load_config(config)
 
 
 def retyped(value):
@@ -66,54 +67,6 @@ def retyped(value):
     return yaml.safe_load(value) if isinstance(value, str) else value
 
 
-def check_files(checked):
-    """Every file that the config names is there, and the small ones can be read."""
-    for name, atlas in checked.atlases.items():
-        for file in [atlas.path] * atlas.is_file + atlas.gene_sets:
-            require_file(file, f"atlases.{name}")
-        for file in atlas.gene_sets:
-            read_gmt(located(file))
-    groups = checked.models.listed().get("oi_vae")
-    if groups is not None and not isinstance(groups.gene_sets, dict):
-        own = groups.gene_sets or ()
-        for file in [own] if isinstance(own, str) else own:
-            require_file(file, "models.oi_vae.gene_sets")
-            read_gmt(located(file))
-    for key in ("data", "movielens"):
-        place = getattr(checked.reproduction, key)
-        if place is not None and not Path(place).exists():
-            raise InputError(
-                f"config key reproduction.{key}",
-                f"there is no {place}",
-                "Mend the path, or leave the key out: what needs it is skipped then",
-            )
-    if checked.environments.tree.file is not None:
-        require_file(checked.environments.tree.file, "environments.tree.file")
-        # imported where they are needed, because they bring pandas along
-        from latentree.tree import Tree
-
-        Tree.from_file(located(checked.environments.tree.file))
-    if checked.tbr is not None and checked.tbr.regulators is not None:
-        require_file(checked.tbr.regulators, "tbr.regulators")
-        from latentree.tbr_regulators import Regulators
-
-        Regulators.read(located(checked.tbr.regulators), **regulator_rows(checked.tbr))
-    if checked.tbr is not None and checked.tbr.phenotype.kind == "measured":
-        check_phenotype(checked)
-
-
-def check_phenotype(checked):
-    """The columns of a measured phenotype are in the atlases that are files."""
-    from latentree.obs_columns import require_obs_column
-
-    phenotype = checked.tbr.phenotype
-    for atlas in checked.atlases.values():
-        for key in ("column", "donor"):
-            column = getattr(phenotype, key)
-            if atlas.is_file and column is not None:
-                require_obs_column(located(atlas.path), column, f"tbr.phenotype.{key}")
-
-
 def tbr_latents():
     """Genes that may be TBR's latents: none for a measured phenotype; None where TBR does not run."""
     if CONFIG.tbr is None:
@@ -121,28 +74,23 @@ def tbr_latents():
     return CONFIG.tbr.latents if CONFIG.tbr.phenotype.kind == "simulated" else []
 
 
-def regulator_rows(tbr):
-    """Which rows of the table of regulators count, as arguments; none where there is no table."""
-    if tbr is None or tbr.regulators is None:
-        return {}
-    return {"sources": tbr.regulator_sources, "confidence": tbr.regulator_confidence}
-
-
 def located(file):
     """A file as named, or beside the Snakefile: the demo's resources are found from any folder."""
-    if not Path(file).exists() and (ROOT / file).exists():
-        return str(ROOT / file)
+    found = beside(ROOT)(file)
     # a module's `prefix:` is for what its rules write
-    return os.path.abspath(file) if IS_MODULE else file
+    return os.path.abspath(found) if IS_MODULE else found
 
 
-def require_file(file, key):
-    if not Path(located(file)).is_file():
-        raise InputError(
-            f"config key {key}",
-            f"no such file: {file}",
-            "Mend the path; it is relative to the working directory",
-        )
+def own_gmt_files(atlas):
+    """The GMT files among an atlas's gene sets; regulons overlap too much for groups of genes."""
+    files = [file for file in atlas.gene_sets if library_name(file) is None]
+    return [file for file in files if not holds_regulons(located(file))]
+
+
+def gene_set_file(entry):
+    """Where the gene sets of an entry of `gene_sets` are."""
+    name = library_name(entry)
+    return located(entry) if name is None else f"<results>/gene_sets/{name}.gmt"
 
 
 CONFIG = checked_config()
@@ -200,8 +148,9 @@ def atlas_config(atlas):
 
 
 def atlas_settings(wildcards):
-    """What the atlas stage depends on; gene sets are the enrichment's."""
-    return settings(CONFIG.atlases[wildcards.atlas], exclude={"gene_sets"})
+    """What the atlas stage depends on; gene sets and conditions are the downstream tables'."""
+    later = {"gene_sets", "regulon_confidence", "condition", "sample", "reference"}
+    return settings(CONFIG.atlases[wildcards.atlas], exclude=later)
 
 
 def atlas_source(wildcards):
@@ -230,7 +179,7 @@ def group_files(wildcards):
     chosen = CONFIG.models.listed()[wildcards.model]
     sets = getattr(chosen, "gene_sets", ())
     if sets is None:
-        sets = CONFIG.atlases[wildcards.atlas].gene_sets
+        sets = own_gmt_files(CONFIG.atlases[wildcards.atlas])
     if isinstance(sets, dict):
         return []
     return [located(file) for file in ([sets] if isinstance(sets, str) else sets)]
@@ -266,6 +215,28 @@ def fits(pattern, seeds=None, models=None):
 def fit_files(file):
     """One file of every fit."""
     return fits(f"<results>/{{atlas}}/fits/{{model}}/k{{k}}/seed{{seed}}/{file}")
+
+
+def pictures(kind, suffix="svg"):
+    """A picture of every fit of the first seed; {atlas} stays a wildcard."""
+    return fits(
+        f"<results>/{{{{atlas}}}}/figures/{kind}_{{model}}_k{{k}}.{suffix}",
+        CONFIG.seeds[:1],
+    )
+
+
+def condition_pictures(wildcards):
+    """Pictures of the conditions, for an atlas that names them."""
+    named = CONFIG.atlases[wildcards.atlas].condition is not None
+    return pictures("conditions") if named else []
+
+
+def consensus_files(file):
+    """One file of every model's consensus over seeds; {atlas} stays a wildcard."""
+    return fits(
+        f"<results>/{{atlas}}/fits/{{model}}/k{{k}}/consensus/{file}",
+        seeds=CONFIG.seeds[:1],
+    )
 
 
 def refit_files(file):
@@ -358,3 +329,15 @@ def experiment_code(wildcards):
     # by its bytes alone: through the registry it imports every experiment
     running = (folder / "running.py").read_bytes()
     return hashlib.sha256(experiment.encode() + running).hexdigest()
+
+
+def planned_stages():
+    """Jobs that this run has to do, by the file of their rule and by rule; asked when it starts."""
+    left = Counter(job.rule.name for job in workflow.dag.needrun_jobs())
+    stages = {}
+    # rules come in the order in which the Snakefile includes them
+    for known in workflow.rules:
+        if left[known.name] and known.name != "all":
+            stage = stages.setdefault(Path(known.snakefile).stem, {})
+            stage[known.name] = left[known.name]
+    return stages

@@ -106,3 +106,41 @@ use rule refit_torch_model as refit_matrix_model with:
         device="cpu",
         draw=draw_settings,
         first_seed=CONFIG.seeds[0],
+
+
+# What the seeds of one model agree on, and how far each of its factors is to be trusted.
+rule build_consensus:
+    input:
+        factors=expand(
+            "<results>/{{atlas}}/fits/{{model}}/k{{k}}/seed{seed}/factors.h5ad",
+            seed=CONFIG.seeds,
+        ),
+        summaries=expand(
+            "<results>/{{atlas}}/fits/{{model}}/k{{k}}/seed{seed}/fit.json",
+            seed=CONFIG.seeds,
+        ),
+        halves=expand(
+            "<results>/{{atlas}}/resamples/{{model}}/k{{k}}/{part}/factors.h5ad",
+            part=[
+                part
+                for part in CONFIG.downstream.stability.parts
+                if part.startswith("half")
+            ],
+        ),
+    output:
+        factors="<results>/{atlas}/fits/{model}/k{k}/consensus/factors.h5ad",
+        summary="<results>/{atlas}/fits/{model}/k{k}/consensus/fit.json",
+        table="<results>/{atlas}/fits/{model}/k{k}/consensus/stability.tsv",
+    log:
+        "<logs>/{atlas}/build_consensus/{model}.k{k}.log",
+    group:
+        "consensus"
+    conda:
+        "../../envs/downstream.yaml"
+    resources:
+        mem_mb=memory(1500, 10),
+        runtime=minutes(10),
+    params:
+        code=code("build_consensus.py"),
+    script:
+        "../../scripts/build_consensus.py"

@@ -103,6 +103,30 @@ rule draw_tables:
         "../../scripts/draw_tables.py"
 
 
+rule draw_n_factors:
+    input:
+        "<results>/{atlas}/tables/n_factors.tsv",
+    output:
+        report(
+            "<results>/{atlas}/figures/n_factors.svg",
+            caption="../report/n_factors.rst",
+            category="{atlas}",
+        ),
+    log:
+        "<logs>/{atlas}/draw_n_factors.log",
+    group:
+        "pictures"
+    conda:
+        "../../envs/report.yaml"
+    resources:
+        mem_mb=memory(1000),
+        runtime=minutes(5),
+    params:
+        code=code("draw_n_factors.py"),
+    script:
+        "../../scripts/draw_n_factors.py"
+
+
 rule write_report:
     input:
         qc="<results>/{atlas}/qc.json",
@@ -124,6 +148,9 @@ rule write_report:
             FIRST_SEED,
             TORCH_MODELS,
         ),
+        usage=pictures("usage"),
+        conditions=condition_pictures,
+        umaps=pictures("umap") if CONFIG.downstream.umap else [],
         groups=fits(
             "<results>/{atlas}/figures/groups_{model}_k{k}.svg",
             FIRST_SEED,
@@ -134,6 +161,9 @@ rule write_report:
         ),
         scores="<results>/{atlas}/figures/scores.svg",
         stability_picture="<results>/{atlas}/figures/stability.svg",
+        consensus="<results>/{atlas}/tables/consensus.tsv",
+        n_factors="<results>/{atlas}/tables/n_factors.tsv",
+        n_factors_picture="<results>/{atlas}/figures/n_factors.svg",
         tbr_picture="<results>/{atlas}/figures/tbr.svg" if CONFIG.tbr else [],
         tbr_tree=(
             "<results>/{atlas}/figures/tbr_tree.svg" if MEASURED_PHENOTYPE else []

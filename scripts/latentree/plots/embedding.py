@@ -1,5 +1,6 @@
-"""t-SNE of a fit's latents, coloured by cell type."""
+"""A fit's latents in two dimensions (t-SNE, or another method), coloured by cell type."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from latentree.plots.style import WIDTH, Mark, cell_type_styles, drawing, new_fi
 _LEGEND_COLUMNS = 2
 _LEGEND_ROW = 0.19  # inches
 _VECTOR_CELLS = 1500  # more cells are drawn as pixels, so that the file stays small
+_CANDIDATES = 500  # cells of a type that its number may stand on
+_NEAR = 0.06  # how far cells count as near, as a share of the picture's side
 _LABEL_DISTANCE = 0.045  # between two numbers, as a share of the picture's side
 
 
@@ -28,6 +31,8 @@ def draw_embedding(
     seed: int = 0,
     max_cells: int = 5000,
     title: str | None = None,
+    method: str = "t-SNE",
+    place: Callable[[np.ndarray, int], np.ndarray] | None = None,
 ) -> None:
     """Draw the latents of one fit in two dimensions.
 
@@ -45,12 +50,16 @@ def draw_embedding(
         Larger atlases are drawn by a subsample, stratified by cell type.
     title
         Default: the model and its number of factors.
+    method
+        Name of the method, for the title and the axes.
+    place
+        From standardised latents (n_cells, n_factors) and the seed to places (n_cells, 2); None: t-SNE.
     """
     latents = np.asarray(factors.obsm[f"X_{model}"], dtype=np.float32)
     cell_types = pd.Categorical(factors.obs["cell_type"])
     rows = stratified_rows(np.asarray(cell_types.codes), max_cells, seed)
     used = standardised(latents[:, alive_factors(factors, latents.shape[1])])[rows]
-    title = title or f"{model}, {latents.shape[1]} factors: t-SNE of {len(rows):,} cells"
+    title = title or f"{model}, {latents.shape[1]} factors: {method} of {len(rows):,} cells"
     with drawing():
         names = [str(name) for name in cell_types.categories]
         figure = new_figure(WIDTH, WIDTH + _LEGEND_ROW * (1 + -(-len(names) // _LEGEND_COLUMNS)))
@@ -61,8 +70,8 @@ def draw_embedding(
             say(axes, "All latents are constant: there is nothing to tell cells apart by.")
         else:
             marks = cell_type_styles(names)
-            _scatter(axes, embed(used, seed), np.asarray(cell_types.codes)[rows], marks)
-            axes.set(xlabel="t-SNE 1", ylabel="t-SNE 2")
+            _scatter(axes, (place or embed)(used, seed), np.asarray(cell_types.codes)[rows], marks)
+            axes.set(xlabel=f"{method} 1", ylabel=f"{method} 2")
             _add_legend(figure, marks)
         save(figure, path)
 
@@ -99,7 +108,7 @@ def embed(latents: np.ndarray, seed: int) -> np.ndarray:
 
     Fewer than 5 cells have too few neighbours for t-SNE; they are shown by their principal components.
     """
-    start = _principal_components(latents)
+    start = principal_components(latents)
     n_cells = len(latents)
     if n_cells < 5:
         return start
@@ -115,7 +124,7 @@ def embed(latents: np.ndarray, seed: int) -> np.ndarray:
         return np.asarray(tsne.fit_transform(latents))
 
 
-def _principal_components(latents: np.ndarray) -> np.ndarray:
+def principal_components(latents: np.ndarray) -> np.ndarray:
     """Scores (n_cells, 2) on the first two components, signs fixed; zeros where there is no second."""
     u, s, vt = np.linalg.svd(latents - latents.mean(axis=0), full_matrices=False)
     largest = np.abs(vt).argmax(axis=1)
@@ -145,8 +154,8 @@ def _scatter(axes: Axes, places: np.ndarray, codes: np.ndarray, marks: dict[str,
         )
     shown = np.flatnonzero(counts)
     low, span = places.min(axis=0), np.ptp(places, axis=0) + 1e-9
-    centres = np.array([np.median(places[codes == code], axis=0) for code in shown])
-    for code, place in zip(shown, spread_out((centres - low) / span, _LABEL_DISTANCE), strict=True):
+    centres = np.array([_densest_cell((places[codes == code] - low) / span) for code in shown])
+    for code, place in zip(shown, spread_out(centres, _LABEL_DISTANCE), strict=True):
         x, y = low + place * span
         axes.text(
             x,
@@ -157,6 +166,14 @@ def _scatter(axes: Axes, places: np.ndarray, codes: np.ndarray, marks: dict[str,
             weight="bold",
             path_effects=[withStroke(linewidth=2.5, foreground="white")],
         )
+
+
+def _densest_cell(places: np.ndarray) -> np.ndarray:
+    """The cell (2,) with the most others of (n_cells, 2) near it; between two clouds may lie a third."""
+    some = places[:: -(-len(places) // _CANDIDATES)]
+    gap = some[:, None] - some[None]
+    near = ((gap / _NEAR) ** 2).sum(axis=2)
+    return some[np.exp(-near / 2).sum(axis=1).argmax()]
 
 
 def spread_out(places: np.ndarray, distance: float, n_steps: int = 300) -> np.ndarray:

@@ -26,7 +26,8 @@ def draw_scores(metrics: pd.DataFrame, path: str | Path, *, title: str | None = 
     title
         Above the panels.
     """
-    rows = metrics[metrics["metric"].isin(list(_SHOWN)) & (metrics["split"] == "test")].copy()
+    shown = metrics["metric"].isin(list(_SHOWN)) & (metrics["split"] == "test")
+    rows = metrics[shown & (metrics["seed"].astype(str) != "consensus")].copy()
     rows["value"] = pd.to_numeric(rows["value"], errors="coerce")
     rows = rows.dropna(subset="value")
     fits = rows[~rows["model"].isin(list(_LINES))]

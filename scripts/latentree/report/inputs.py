@@ -65,8 +65,10 @@ def read_inputs(results: Path, atlas_name: str, config: Mapping[str, Any]) -> In
         found = _table(results, name)
         return found.sort_values("model", key=lambda m: m.map(place).fillna(len(place)), kind="stable")
 
+    metrics = table("metrics")
     return Inputs(
-        metrics=table("metrics"),
+        # means over seeds are of single fits
+        metrics=metrics[metrics["seed"] != "consensus"],
         genes=table("genes"),
         gene_sets_given=bool(config["atlases"][atlas_name].get("gene_sets")),
         enrichment=table("enrichment"),
@@ -104,7 +106,7 @@ def phenotype_kind(config: Mapping[str, Any]) -> str:
 def _figures(fits: Sequence[tuple[str, int]], kind: str) -> list[str]:
     """Names of the pictures that a run of the config may draw; not every model has every kind."""
     of_tbr = {"": [], "simulated": ["tbr.svg"], "measured": ["tbr.svg", "tbr_tree.svg"]}[kind]
-    kinds = ("embedding", "loadings", "training", "groups")
+    kinds = ("embedding", "umap", "loadings", "training", "groups", "usage", "conditions")
     of_fits = [f"{kind}_{model}_k{k}.svg" for model, k in fits for kind in kinds]
     return ["tree.svg", "scores.svg", "stability.svg", *of_fits, *of_tbr]
 

@@ -191,6 +191,24 @@ def _fit_section(inputs: Inputs, number: int, model: str, n_factors: int, seed: 
         ),
         _picture(
             inputs,
+            f"umap_{model}_k{n_factors}.svg",
+            f"UMAP of the latents of {fit}, cells coloured and numbered by cell type.",
+            "UMAP of the same latents.",
+        ),
+        _picture(
+            inputs,
+            f"usage_{model}_k{n_factors}.svg",
+            f"Usage of the factors of {fit} by cell type: numbers in tables/usage.tsv.",
+            "Usage by cell type: colour is the mean, size the share of the type's cells.",
+        ),
+        _picture(
+            inputs,
+            f"conditions_{model}_k{n_factors}.svg",
+            f"Differences of the factors of {fit} between conditions: numbers in tables/conditions.tsv.",
+            "Differences between conditions over samples: all types with intervals, then by cell type.",
+        ),
+        _picture(
+            inputs,
             f"loadings_{model}_k{n_factors}.svg",
             f"Heat map of the top genes of every factor of {fit}; the table below names them.",
             "Top genes (rows) of all factors (columns); white is zero.",

@@ -182,12 +182,15 @@ def factor_rows(
     # models without exact zeros list their largest loadings only, whose number means nothing
     counted = mine["inclusion"].notna().any()
     tested = _of_fit(enrichment, model, n_factors, seed)
+    tested = tested[tested["method"] == "ora"]
     rows = []
     for place, name in enumerate(f"f{i + 1}" for i in range(n_factors)):
         own = mine[mine["factor"] == name]
         own = own.reindex(own["loading"].abs().sort_values(ascending=False, kind="stable").index)
         overlapping = tested[tested["factor"] == name]
-        sets = overlapping[overlapping["q_value"] < SIGNIFICANT]
+        enriched = overlapping["q_value"] < SIGNIFICANT
+        # near-duplicates of better sets are in the table only
+        sets = overlapping[enriched & (overlapping["like"] == "")]
         sets = sets.sort_values(["q_value", "p_value", "gene_set"], kind="stable")
         rows.append(
             FactorRow(
@@ -219,6 +222,8 @@ def _note(no_genes: bool, given: bool, no_overlap: bool, no_sets: bool) -> str:
 def _described(row: pd.Series) -> tuple[str, str]:
     """A gene set and its evidence."""
     evidence = f"q\u00a0=\u00a0{_small(row['q_value'])}, {row['n_overlap']} of {row['n_set']} genes"
+    if row["direction"] != "both":
+        evidence += f", {row['direction']}"
     return str(row["gene_set"]), evidence
 
 

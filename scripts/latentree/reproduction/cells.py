@@ -123,8 +123,9 @@ def enriched(done: Fit, sets: Mapping[str, tuple[str, ...]], seed: int) -> dict[
 
     def count(names: np.ndarray) -> int:
         named = {key: list(names[rows]) for key, rows in active.items()}
-        limits = {"min_set_size": MIN_SET_SIZE, "max_set_size": MAX_SET_SIZE}
-        table = over_representation(named, sets, fit.genes, **limits)
+        table = over_representation(
+            named, sets, fit.genes, min_set_size=MIN_SET_SIZE, max_set_size=MAX_SET_SIZE
+        )
         return int(table.loc[table["q_value"] < ALPHA, "gene_set"].nunique())
 
     rng = np.random.default_rng(seed)

@@ -1,0 +1,21 @@
+"""Draw the cells of every fit of the first seed by UMAP."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from latentree.job import rule_script
+
+with rule_script(snakemake, __file__):
+    import anndata as ad
+
+    from latentree.plots.umap import draw_umap
+
+    files = zip(
+        snakemake.input, snakemake.params.fits, snakemake.output.svg, snakemake.output.png, strict=True
+    )
+    for file, (model, _, _), *pictures in files:
+        factors = ad.read_h5ad(file)
+        for picture in pictures:
+            draw_umap(factors, model, picture)

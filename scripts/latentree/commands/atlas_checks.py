@@ -1,0 +1,242 @@
+"""What is wrong with an atlas under a config: as the atlas stage would find it, on a sample of the values."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from latentree.atlas.cleaning import GeneNames, cell_names, checked_library_size, gene_names, labels_of
+from latentree.atlas.sampling import Sampled, sampled_atlas
+from latentree.atlas.splitting import split_donors
+from latentree.atlas.values import Choice, choose_matrix
+from latentree.config import AtlasSettings, Config
+from latentree.errors import InputError, listed
+from latentree.gene_sets import match, read_gmt
+from latentree.input_checks import Locate, factor_problems, header_problems, is_known, noted
+from latentree.tbr_phenotype import measured_phenotype
+from latentree.tree import Tree
+
+
+@dataclass(frozen=True)
+class AtlasFacts:
+    """What an atlas is, for people and for estimates.
+
+    Attributes
+    ----------
+    n_cells, n_types
+        Cells and cell types that are kept.
+    n_genes, n_modelled
+        Genes of the matrix taken, and those of them that are modelled at most.
+    n_stored
+        Stored values of the matrix taken.
+    bytes
+        Size of the file.
+    description
+        One line for people.
+    notes
+        Remarks that are no problems.
+    """
+
+    n_cells: int
+    n_types: int
+    n_genes: int
+    n_modelled: int
+    n_stored: int
+    bytes: int
+    has_counts: bool
+    description: str
+    notes: tuple[str, ...] = ()
+
+
+class AtlasChecks:
+    """Checks atlases one by one; ``facts`` holds by name what the good ones are."""
+
+    def __init__(self, locate: Locate) -> None:
+        self._locate = locate
+        self.facts: dict[str, AtlasFacts] = {}
+
+    def __call__(self, name: str, atlas: AtlasSettings, config: Config, path: Path) -> list[InputError]:
+        """Everything that is wrong with one atlas that is a file."""
+        found: list[InputError] = []
+        with noted(found):
+            sampled = sampled_atlas(path, atlas.path)
+            found += header_problems(name, atlas, config, path)
+            found += self._looked_at(name, atlas, config, path, sampled)
+        return found
+
+    def _looked_at(
+        self, name: str, atlas: AtlasSettings, config: Config, path: Path, sampled: Sampled
+    ) -> list[InputError]:
+        found: list[InputError] = []
+        key = partial("config key atlases.{}.{}".format, name)
+        obs = sampled.source.obs
+        with noted(found):
+            cell_names(obs, atlas.path)
+        types = Counter[str]()
+        labels = _labels(obs, atlas.cell_type)
+        # where types are not known, other columns are looked at as if all cells were of one
+        kept, known = np.ones(len(obs), dtype=bool), np.full(len(obs), "", dtype=object)
+        if labels is not None:
+            with noted(found):
+                kept = _kept_cells(obs, labels, atlas, config, key("cell_type"))
+                known, types = labels, Counter(labels[kept].tolist())
+                found += self._tree_problems(config, set(types))
+        found += _column_problems(obs, known, kept, atlas, config, key)
+        choice, named = None, None
+        with noted(found):
+            choice = choose_matrix(sampled.source.candidates, atlas.matrix, atlas.path, key)
+            named = gene_names(choice.candidate.genes, atlas.symbol_column, atlas.path, key("symbol_column"))
+            for file in atlas.gene_sets:
+                self._match(file, list(named.names), atlas, found)
+        if choice is not None and named is not None:
+            facts = _facts(atlas, config, types, choice, named, sampled, path.stat().st_size)
+            self.facts[name] = facts
+            if types:
+                found += _size_problems(config, atlas, facts, found)
+        return found
+
+    def _match(self, file: str, names: list[str], atlas: AtlasSettings, found: list[InputError]) -> None:
+        try:
+            sets = read_gmt(self._locate(file))
+        except InputError:
+            return  # said where the file itself is checked
+        with noted(found):
+            match(sets, names, atlas.organism)
+
+    def _tree_problems(self, config: Config, types: set[str]) -> list[InputError]:
+        file, found = config.environments.tree.file, list[InputError]()
+        if file is None:
+            return found
+        try:
+            tree = Tree.from_file(self._locate(file))
+        except InputError:
+            return found  # said where the file itself is checked
+        with noted(found):
+            tree.require_leaves(types, file)
+        return found
+
+
+def _labels(obs: pd.DataFrame, column: str | None) -> np.ndarray | None:
+    """A column's labels (n_cells,); None where the config names none or the file has none of that name."""
+    return labels_of(obs[column]) if is_known(column) and column in obs.columns else None
+
+
+def _kept_cells(
+    obs: pd.DataFrame, labels: np.ndarray, atlas: AtlasSettings, config: Config, key: str
+) -> np.ndarray:
+    """The cells (n_cells,) bool that the atlas stage will keep, as far as obs tells."""
+    keep = np.array([label is not None for label in labels], dtype=bool)
+    keep &= ~np.isin(labels.astype(str), atlas.ignore_cell_types)
+    for column in (atlas.split_by, atlas.batch):
+        values = _labels(obs, column)
+        if values is not None:
+            keep &= np.array([value is not None for value in values], dtype=bool)
+    least = config.environments.min_cells_per_type
+    sizes = Counter(labels[keep].tolist())
+    large = [name for name, size in sizes.items() if size >= least]
+    if len(large) < 2:
+        what = f"one cell type only, {large[0]!r}" if large else "no cell type"
+        small = sorted(name for name, size in sizes.items() if size < least)
+        dropped = f"; with fewer cells: {listed(small)}" if small else ""
+        raise InputError(
+            key,
+            f"obs column {atlas.cell_type!r} of {atlas.path} has {what} of at least {least} cells{dropped}",
+            "Name a column with at least two cell types, or lower environments.min_cells_per_type",
+        )
+    return keep & np.isin(labels.astype(str), large)
+
+
+def _column_problems(
+    obs: pd.DataFrame,
+    labels: np.ndarray,
+    kept: np.ndarray,
+    atlas: AtlasSettings,
+    config: Config,
+    key: Callable[[str], str],
+) -> list[InputError]:
+    """Columns that are there and cannot be what the config says they are."""
+    found: list[InputError] = []
+    for column in (atlas.split_by, atlas.batch):
+        values = _labels(obs, column)
+        if values is not None:
+            kept = kept & np.array([value is not None for value in values], dtype=bool)
+    donors = _labels(obs, atlas.split_by)
+    if donors is not None and kept.any():
+        names, codes = np.unique(labels[kept].astype(str), return_inverse=True)
+        preprocess = config.preprocess
+        fractions = (preprocess.test_fraction, preprocess.validation_fraction)
+        with noted(found):
+            split_donors(donors[kept], codes, list(names), fractions, preprocess.seed, key("split_by"))
+    batches = _labels(obs, atlas.batch)
+    if batches is not None:
+        n_levels = len(set(batches[kept].tolist()))
+        if n_levels > max(1, kept.sum() / 2):
+            remedy = "Name a column of batches, each of many cells"
+            said = f"{atlas.batch!r} has {n_levels} different values in {kept.sum()} cells"
+            found.append(InputError(key("batch"), said, remedy))
+    if is_known(atlas.library_size) and atlas.library_size in obs.columns:
+        with noted(found):
+            checked_library_size(obs, str(atlas.library_size), key("library_size"), atlas.path)
+    phenotype = None if config.tbr is None else config.tbr.phenotype
+    if phenotype is not None and {phenotype.column} <= set(obs) and {phenotype.donor} - {None} <= set(obs):
+        with noted(found):
+            measured_phenotype(obs[kept], phenotype)
+    return found
+
+
+def _size_problems(
+    config: Config, atlas: AtlasSettings, facts: AtlasFacts, found: list[InputError]
+) -> list[InputError]:
+    """More factors than cells or genes, where the file's header did not tell."""
+    said = {problem.where for problem in found}
+    asked = factor_problems(config, atlas.path, facts.n_cells, facts.n_genes)
+    return [problem for problem in asked if problem.where not in said]
+
+
+def _facts(
+    atlas: AtlasSettings,
+    config: Config,
+    types: Counter[str],
+    choice: Choice,
+    named: GeneNames,
+    sampled: Sampled,
+    size: int,
+) -> AtlasFacts:
+    n_genes = len(named.names)
+    asked = n_genes if config.preprocess.gene_selection == "all" else config.preprocess.n_genes
+    n_found = len(sampled.source.obs)
+    least = min(types.values(), default=0)
+    found = f"{len(types)} cell types in {atlas.cell_type!r}, the smallest of {least} cells"
+    said = (
+        f"{n_found:,} cells x {n_genes:,} genes ({named.kind}); "
+        f"{found if types else 'no usable cell types'}; {choice.candidate.name} holds {_KINDS[choice.kind]}"
+    )
+    notes = []
+    n_dropped = n_found - sum(types.values())
+    if n_dropped and types:
+        notes.append(
+            f"{n_dropped:,} cells will be dropped: no label, an ignored one, or a type of fewer than "
+            f"{config.environments.min_cells_per_type} cells"
+        )
+    return AtlasFacts(
+        n_cells=sum(types.values()),
+        n_types=len(types),
+        n_genes=n_genes,
+        n_modelled=min(asked, n_genes),
+        n_stored=sampled.n_stored[choice.candidate.name],
+        bytes=size,
+        has_counts=choice.kind == "counts",
+        description=said,
+        notes=tuple(notes),
+    )
+
+
+_KINDS = {
+    "counts": "counts",
+    "log": "logarithms (the file has no counts)",
+    "normalised": "normalised values, of which logarithms are taken (the file has no counts)",
+}

@@ -1,0 +1,133 @@
+# Programs across cells: by cell type, and between conditions where an atlas names them.
+
+
+# (model, n_factors, seed) of the fits that are drawn, in the order of their pictures
+DRAWN = [
+    (model, k, CONFIG.seeds[0])
+    for model, chosen in CONFIG.models.listed().items()
+    for k in chosen.n_factors
+]
+
+
+rule measure_usage:
+    input:
+        factors=fit_files("factors.h5ad"),
+        summaries=fit_files("fit.json"),
+    output:
+        report(
+            "<results>/{atlas}/tables/usage.tsv",
+            caption="../report/usage.rst",
+            category="{atlas}",
+        ),
+    log:
+        "<logs>/{atlas}/measure_usage.log",
+    conda:
+        "../../envs/downstream.yaml"
+    resources:
+        mem_mb=memory(1000, 5),
+        runtime=minutes(10),
+    params:
+        code=code("measure_usage.py"),
+    script:
+        "../../scripts/measure_usage.py"
+
+
+rule compare_conditions:
+    input:
+        atlas="<results>/{atlas}/atlas.h5ad",
+        factors=fit_files("factors.h5ad"),
+        summaries=fit_files("fit.json"),
+    output:
+        report(
+            "<results>/{atlas}/tables/conditions.tsv",
+            caption="../report/conditions.rst",
+            category="{atlas}",
+        ),
+    log:
+        "<logs>/{atlas}/compare_conditions.log",
+    conda:
+        "../../envs/downstream.yaml"
+    resources:
+        mem_mb=memory(1500, 5),
+        runtime=minutes(15),
+    params:
+        code=code("compare_conditions.py"),
+        columns=lambda wildcards: settings(
+            CONFIG.atlases[wildcards.atlas],
+            include={"condition", "sample", "reference"},
+        ),
+    script:
+        "../../scripts/compare_conditions.py"
+
+
+rule draw_usage:
+    input:
+        "<results>/{atlas}/tables/usage.tsv",
+    output:
+        svg=report(pictures("usage"), caption="../report/usage.rst", category="{atlas}"),
+        png=pictures("usage", "png"),
+    log:
+        "<logs>/{atlas}/draw_usage.log",
+    group:
+        "pictures"
+    conda:
+        "../../envs/report.yaml"
+    resources:
+        mem_mb=memory(1000),
+        runtime=minutes(5),
+    params:
+        code=code("draw_usage.py"),
+        fits=DRAWN,
+    script:
+        "../../scripts/draw_usage.py"
+
+
+rule draw_conditions:
+    input:
+        "<results>/{atlas}/tables/conditions.tsv",
+    output:
+        svg=report(
+            pictures("conditions"),
+            caption="../report/conditions.rst",
+            category="{atlas}",
+        ),
+        png=pictures("conditions", "png"),
+    log:
+        "<logs>/{atlas}/draw_conditions.log",
+    group:
+        "pictures"
+    conda:
+        "../../envs/report.yaml"
+    resources:
+        mem_mb=memory(1000),
+        runtime=minutes(5),
+    params:
+        code=code("draw_conditions.py"),
+        fits=DRAWN,
+    script:
+        "../../scripts/draw_conditions.py"
+
+
+rule draw_umaps:
+    input:
+        fits(
+            "<results>/{atlas}/fits/{model}/k{k}/seed{seed}/factors.h5ad",
+            CONFIG.seeds[:1],
+        ),
+    output:
+        svg=report(pictures("umap"), caption="../report/umap.rst", category="{atlas}"),
+        png=pictures("umap", "png"),
+    log:
+        "<logs>/{atlas}/draw_umaps.log",
+    group:
+        "pictures"
+    conda:
+        "../../envs/report.yaml"
+    resources:
+        mem_mb=memory(2000, 10),
+        runtime=minutes(15),
+    params:
+        code=code("draw_umaps.py"),
+        fits=DRAWN,
+    script:
+        "../../scripts/draw_umaps.py"
