@@ -75,9 +75,8 @@ def consensus_anndata(first: ad.AnnData, consensus: Consensus) -> ad.AnnData:
     """factors.h5ad of a consensus, with the keys of a fit's; ``first`` is the first seed's."""
     facts = first.uns["latentree"]
     model = facts["model"]
-    factors = ad.AnnData(
-        obs=first.obs[["cell_type", "split"]].copy(), var=pd.DataFrame(index=first.var_names)
-    )
+    known = [column for column in ("cell_type", "split") if column in first.obs]
+    factors = ad.AnnData(obs=first.obs[known].copy(), var=pd.DataFrame(index=first.var_names))
     factors.obsm[f"X_{model}"] = consensus.latents
     factors.varm[f"{model}_loadings"] = consensus.loadings
     if consensus.inclusion is not None:
