@@ -11,6 +11,7 @@ from pathlib import Path
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 
 from latentree.files import read_json, read_table, sha256_of
@@ -136,8 +137,8 @@ def test_tables_describe_the_consensus_beside_every_seed(atlas, name):
         factors = ad.read_h5ad(atlas / "fits" / model / "k4" / "consensus" / "factors.h5ad")
         if name == "genes":
             listed = mine[mine["seed"] == "consensus"]
-            loadings = factors.to_df().T.iloc[:, :0].assign(
-                **{f"f{i + 1}": column for i, column in enumerate(factors.varm[f"{model}_loadings"].T)}
+            loadings = pd.DataFrame(
+                factors.varm[f"{model}_loadings"], factors.var_names, ["f1", "f2", "f3", "f4"]
             )
             assert len(listed)
             for row in listed.itertuples():
