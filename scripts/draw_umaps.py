@@ -1,4 +1,4 @@
-"""Draw the cells of every fit of the first seed by UMAP."""
+"""Draw the cells of every model's consensus by UMAP."""
 
 import sys
 from pathlib import Path
@@ -15,7 +15,7 @@ with rule_script(snakemake, __file__):
     files = zip(
         snakemake.input, snakemake.params.fits, snakemake.output.svg, snakemake.output.png, strict=True
     )
-    for file, (model, _, _), *pictures in files:
+    for file, (model, _), *pictures in files:
         factors = ad.read_h5ad(file)
         for picture in pictures:
             draw_umap(factors, model, picture)

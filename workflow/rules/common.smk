@@ -218,7 +218,7 @@ def fit_files(file):
 
 
 def pictures(kind, suffix="svg"):
-    """A picture of every fit of the first seed; {atlas} stays a wildcard."""
+    """A picture of every model's consensus; {atlas} stays a wildcard."""
     return fits(
         f"<results>/{{{{atlas}}}}/figures/{kind}_{{model}}_k{{k}}.{suffix}",
         CONFIG.seeds[:1],
@@ -237,6 +237,11 @@ def consensus_files(file):
         f"<results>/{{atlas}}/fits/{{model}}/k{{k}}/consensus/{file}",
         seeds=CONFIG.seeds[:1],
     )
+
+
+def described_files(file):
+    """One file of everything that tables describe: the fit of every seed, and what the seeds agree on."""
+    return fit_files(file) + consensus_files(file)
 
 
 def refit_files(file):

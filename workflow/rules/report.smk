@@ -10,7 +10,7 @@ elif CONFIG.tbr:
 
 rule draw_fit:
     input:
-        factors=f"<results>/{{atlas}}/fits/{{model}}/k{{k}}/seed{FIRST_SEED[0]}/factors.h5ad",
+        factors="<results>/{atlas}/fits/{model}/k{k}/consensus/factors.h5ad",
     output:
         embedding=report(
             "<results>/{atlas}/figures/embedding_{model}_k{k}.svg",

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from latentree.plots.style import COLOURS, GREY, WIDTH, drawing, new_figure, save, save_sentence
+from latentree.seeds import CONSENSUS
 
 _SHOWN = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
 _COMPARISONS = {"halves": "disjoint halves", "resamples": "resamples", "seeds": "seeds"}
@@ -27,7 +28,7 @@ def draw_scores(metrics: pd.DataFrame, path: str | Path, *, title: str | None = 
         Above the panels.
     """
     shown = metrics["metric"].isin(list(_SHOWN)) & (metrics["split"] == "test")
-    rows = metrics[shown & (metrics["seed"].astype(str) != "consensus")].copy()
+    rows = metrics[shown & (metrics["seed"].astype(str) != CONSENSUS)].copy()
     rows["value"] = pd.to_numeric(rows["value"], errors="coerce")
     rows = rows.dropna(subset="value")
     fits = rows[~rows["model"].isin(list(_LINES))]

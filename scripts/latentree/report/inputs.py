@@ -10,6 +10,7 @@ import pandas as pd
 
 from latentree.errors import InputError
 from latentree.files import read_json, read_table
+from latentree.seeds import CONSENSUS
 
 _NUMBERS = ("value", "loading", "inclusion", "q_value", "p_value", "agreement")
 
@@ -68,7 +69,7 @@ def read_inputs(results: Path, atlas_name: str, config: Mapping[str, Any]) -> In
     metrics = table("metrics")
     return Inputs(
         # means over seeds are of single fits
-        metrics=metrics[metrics["seed"] != "consensus"],
+        metrics=metrics[metrics["seed"] != CONSENSUS],
         genes=table("genes"),
         gene_sets_given=bool(config["atlases"][atlas_name].get("gene_sets")),
         enrichment=table("enrichment"),
