@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from latentree.files import read_json, read_table, sha256_of
+from outputs_page import undocumented
 from workflow_harness import SMALL, clean_environment, copy_of_the_checkout
 
 
@@ -41,6 +42,10 @@ def test_every_fit_keeps_the_contract(atlas):
         assert {"model", "settings_json", "seed", "versions_json", "atlas_sha256", "factors"} <= set(uns)
         assert uns["atlas_sha256"] == sha256_of(atlas / "atlas.h5ad")
         assert len(uns["factors"]["alive"]) == k
+
+
+def test_every_file_column_and_key_is_on_the_page_of_outputs(finished):
+    assert undocumented(finished.root / "results") == []
 
 
 @pytest.mark.parametrize(
