@@ -190,6 +190,11 @@ def header_problems(name: str, atlas: AtlasSettings, config: Config, path: Path)
                     "Name one of these",
                 )
             )
+    for model, chosen in config.models.listed().items():
+        own = getattr(chosen, "batch", None)
+        if own is not None:
+            with noted(found):
+                require_obs_column(path, own, f"models.{model}.batch")
     size = atlas_size(path)
     return found + ([] if size is None else factor_problems(config, atlas.path, *size))
 
