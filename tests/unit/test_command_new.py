@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from latentree.atlas import prepare_atlas
 from latentree.atlas.sampling import sampled_atlas
 from latentree.atlas.source import open_source
 from latentree.atlas.values import choose_matrix
@@ -29,6 +30,7 @@ from latentree.commands.guesses import (
 )
 from latentree.commands.new import _yaml, atlas_name
 from latentree.config import load_config
+from latentree.input_checks import header_problems
 
 TYPES = ["B cell", "CD4 T cell", "monocyte"]
 
@@ -127,6 +129,19 @@ def test_counts_of_all_genes_are_taken_before_those_of_some(tmp_path: Path) -> N
     adata.X = adata.X.log1p()
     some.raw = adata
     assert written(some, tmp_path)["matrix"] == "auto"
+
+
+@pytest.mark.filterwarnings("ignore:Forward slashes")
+def test_a_column_with_a_slash_is_found_by_either_name(tmp_path: Path) -> None:
+    adata = cells(**{"Cell type/final": np.resize(TYPES, 120)})
+    assert written(adata, tmp_path)["cell_type"] == "Cell type_final"
+    sampled = sampled_atlas(tmp_path / "a.h5ad", "a")
+    assert list(sampled.source.obs) == ["Cell type_final"]
+    atlas = {"path": str(tmp_path / "a.h5ad"), "cell_type": "Cell type/final"}
+    config = load_config({"atlases": {"a": atlas}, "models": {"pca": {}}})
+    assert header_problems("a", config.atlases["a"], config, tmp_path / "a.h5ad") == []
+    prepared, _ = prepare_atlas(config.atlases["a"], config.preprocess, 5)
+    assert set(prepared.obs["cell_type"]) == set(TYPES)
 
 
 def test_a_name_that_yaml_takes_for_a_number_is_one(tmp_path: Path) -> None:
