@@ -138,7 +138,11 @@ def test_an_atlas_is_looked_into(
     [
         ({"condition": "one"}, {}, "atlases.a.condition: a.h5ad: obs column 'one' has 1 values: 'same'"),
         ({"condition": "few", "reference": "c"}, {}, "reference: a.h5ad: 'c' is no value of 'few'"),
-        ({"condition": "few", "sample": "each"}, {}, "sample: a.h5ad: obs column 'each' has 120 values"),
+        (
+            {"condition": "few", "sample": "each", "reference": "a"},
+            {},
+            "sample: a.h5ad: obs column 'each' has 120 values",
+        ),
         ({"condition": "few", "sample": "each_"}, {}, "no obs column 'each_' (nearest: 'each')"),
         ({}, {"vae": {"batch": "lot"}}, "models.vae.batch: a.h5ad has no obs column 'lot'"),
         ({}, {"vae": {"batch": "gaps"}}, "models.vae.batch: 40 of 120 cells of a.h5ad have no gaps"),
@@ -162,6 +166,27 @@ def test_conditions_and_models_are_looked_into(
     assert code == 2
     assert problem in said
     assert said.splitlines()[-1].startswith("1 problem ")
+
+
+def test_atlases_beside_a_bad_name_keep_theirs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    atlas = {"path": "a.h5ad", "cell_type": "cell_type", "condition": "few", "reference": "z", "sample": "no"}
+    config = {
+        "atlases": {"my atlas": {"path": ".", "cell_type": "x"}, "good": atlas},
+        "models": {"pca": {}},
+        "tbr": {"regulators": "list.txt"},
+    }
+    Path("list.txt").write_text("TP53\nMYC\n")
+    code, said = checked(config, capsys)
+    assert code == 2
+    for problem in (
+        "letters, digits, _ and - only, not 'my atlas'",
+        "atlases.my_atlas.path: . is a folder, not a file",
+        "atlases.good.sample: a.h5ad has no obs column 'no'",
+        "atlases.good.reference: a.h5ad: 'z' is no value of 'few'",
+        "none of the 2 regulators of list.txt ('TP53', 'MYC') is among the genes of a.h5ad",
+    ):
+        assert problem in said
+    assert said.splitlines()[-1].startswith("5 problems ")
 
 
 def test_what_is_dropped_and_what_has_no_test_is_said(

@@ -22,6 +22,7 @@ from latentree.config import AtlasSettings, Config
 from latentree.errors import InputError, listed
 from latentree.gene_sets import match, read_gmt
 from latentree.input_checks import Locate, factor_problems, header_problems, noted
+from latentree.tbr_regulators import Regulators
 from latentree.tree import Tree
 
 
@@ -96,6 +97,7 @@ class AtlasChecks:
             named = gene_names(choice.candidate.genes, atlas.symbol_column, atlas.path, key("symbol_column"))
             for file in atlas.gene_sets:
                 self._match(file, list(named.names), atlas, found)
+            found += self._regulator_problems(config, set(named.names), atlas)
         if choice is not None and named is not None:
             facts = _facts(atlas, config, types, choice, named, sampled, path.stat().st_size)
             if labels is not None and types:
@@ -117,6 +119,21 @@ class AtlasChecks:
             return  # said where the file itself is checked
         with noted(found):
             match(sets, names, atlas.organism)
+
+    def _regulator_problems(self, config: Config, names: set[str], atlas: AtlasSettings) -> list[InputError]:
+        """A file of regulators that says nothing of an atlas: any text is a list of genes."""
+        if config.tbr is None or config.tbr.regulators is None:
+            return []
+        try:
+            regulators = Regulators.asked(config.tbr, self._locate(config.tbr.regulators))
+        except (InputError, OSError):
+            return []  # said where the file itself is checked
+        if regulators is None or names & set(regulators.targets):
+            return []
+        known = f"the {len(regulators.targets)} regulators of {config.tbr.regulators}"
+        said = f"none of {known} ({listed(regulators.targets, limit=3)}) is among the genes of {atlas.path}"
+        remedy = "Name a file of regulators by the atlas's gene symbols"
+        return [InputError("config key tbr.regulators", said, remedy)]
 
     def _tree_problems(self, config: Config, types: set[str]) -> list[InputError]:
         file, found = config.environments.tree.file, list[InputError]()

@@ -96,15 +96,15 @@ def _batch_problems(
 
 
 def _design(obs: pd.DataFrame, atlas: AtlasSettings) -> Design | None:
-    """What is compared in the kept cells ``obs``; None where nothing is, or a column is not there."""
-    there = {column for column in (atlas.condition, atlas.sample) if is_known(column)}
-    if not is_known(atlas.condition) or not there <= set(obs) or obs.empty:
+    """What is compared in the kept cells ``obs``; None where nothing is that is there."""
+    if not is_known(atlas.condition) or atlas.condition not in obs or obs.empty:
         return None
+    sample = atlas.sample if atlas.sample in obs else None
     # comparison_notes says itself what is left out
     logger = logging.getLogger("latentree.conditions")
     logger.addFilter(_silent)
     try:
-        return Design.of(obs, str(atlas.condition), atlas.sample, atlas.reference)
+        return Design.of(obs, str(atlas.condition), sample, atlas.reference)
     finally:
         logger.removeFilter(_silent)
 
