@@ -16,6 +16,7 @@ from latentree.enrichment_config import EnrichmentConfig, library_name
 from latentree.errors import InputError, listed, nearest
 from latentree.model_settings import MODEL_SETTINGS
 from latentree.models_config import ModelsConfig
+from latentree.obs_columns import plain_name
 from latentree.reproduction.settings import ReproductionSettings
 from latentree.settings import (
     EnvironmentSettings,
@@ -100,6 +101,11 @@ class AtlasSettings(Settings):
         if name != value and name not in BUILTIN_ATLASES:
             raise ValueError(f"no built-in atlas of that name; there is {listed(BUILTIN_ATLASES)}")
         return value
+
+    @field_validator("cell_type", "library_size", "split_by", "batch", "condition", "sample")
+    @classmethod
+    def _columns_have_plain_names(cls, value: str | None) -> str | None:
+        return None if value is None else plain_name(value)
 
     @model_validator(mode="after")
     def _address_has_checksum(self) -> "AtlasSettings":

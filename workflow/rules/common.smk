@@ -26,8 +26,13 @@ from latentree.code_hash import code_hash
 from latentree.config import load_config
 from latentree.factor_settings import TorchModelSettings
 from latentree.enrichment_config import library_name
-from latentree.gene_sets import holds_regulons
-from latentree.input_checks import beside, in_words, problems, regulator_rows
+from latentree.input_checks import (
+    beside,
+    in_words,
+    own_gmt_files,
+    problems,
+    regulator_rows,
+)
 from latentree.reproduction.registry import EXPERIMENTS
 from latentree.reproduction.sources import MOVIELENS
 from latentree.model_settings import MODEL_SETTINGS
@@ -79,12 +84,6 @@ def located(file):
     found = beside(ROOT)(file)
     # a module's `prefix:` is for what its rules write
     return os.path.abspath(found) if IS_MODULE else found
-
-
-def own_gmt_files(atlas):
-    """The GMT files among an atlas's gene sets; regulons overlap too much for groups of genes."""
-    files = [file for file in atlas.gene_sets if library_name(file) is None]
-    return [file for file in files if not holds_regulons(located(file))]
 
 
 def gene_set_file(entry):
@@ -179,7 +178,7 @@ def group_files(wildcards):
     chosen = CONFIG.models.listed()[wildcards.model]
     sets = getattr(chosen, "gene_sets", ())
     if sets is None:
-        sets = own_gmt_files(CONFIG.atlases[wildcards.atlas])
+        sets = own_gmt_files(CONFIG.atlases[wildcards.atlas], located)
     if isinstance(sets, dict):
         return []
     return [located(file) for file in ([sets] if isinstance(sets, str) else sets)]
