@@ -18,7 +18,7 @@ _FREE = {"settings", "resolved", "versions", "config", "wildcards", "dropped"}
 # columns whose values are names that need an explanation, too
 _NAMING = {"metrics.tsv": "metric", "tbr.tsv": "metric", "tbr_identifiability.tsv": "quantity"}
 # files whose obs and var also hold the columns of the atlas as found
-_WITH_THE_ATLASES_COLUMNS = {"atlas.h5ad", "cells.h5ad", "latents.h5ad"}
+_WITH_THE_ATLASES_COLUMNS = {"atlas.h5ad", "cells.h5ad"}
 
 
 def section(title: str) -> str:
