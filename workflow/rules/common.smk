@@ -217,6 +217,15 @@ def fit_files(file):
     return fits(f"<results>/{{atlas}}/fits/{{model}}/k{{k}}/seed{{seed}}/{file}")
 
 
+def picture(name, caption):
+    """The two files of a picture: an SVG for the report, a PNG for slides."""
+    path = f"<results>/{{atlas}}/figures/{name}"
+    shown = report(
+        f"{path}.svg", caption=f"../report/{caption}.rst", category="{atlas}"
+    )
+    return [shown, f"{path}.png"]
+
+
 def pictures(kind, suffix="svg"):
     """A picture of every fit of the first seed; {atlas} stays a wildcard."""
     return fits(

@@ -12,16 +12,8 @@ rule draw_fit:
     input:
         factors=f"<results>/{{atlas}}/fits/{{model}}/k{{k}}/seed{FIRST_SEED[0]}/factors.h5ad",
     output:
-        embedding=report(
-            "<results>/{atlas}/figures/embedding_{model}_k{k}.svg",
-            caption="../report/embedding.rst",
-            category="{atlas}",
-        ),
-        loadings=report(
-            "<results>/{atlas}/figures/loadings_{model}_k{k}.svg",
-            caption="../report/loadings.rst",
-            category="{atlas}",
-        ),
+        embedding=picture("embedding_{model}_k{k}", "embedding"),
+        loadings=picture("loadings_{model}_k{k}", "loadings"),
     log:
         "<logs>/{atlas}/draw_fit/{model}.k{k}.log",
     group:
@@ -41,11 +33,7 @@ rule draw_training:
     input:
         f"<results>/{{atlas}}/fits/{{model}}/k{{k}}/seed{FIRST_SEED[0]}/history.tsv",
     output:
-        report(
-            "<results>/{atlas}/figures/training_{model}_k{k}.svg",
-            caption="../report/training.rst",
-            category="{atlas}",
-        ),
+        picture("training_{model}_k{k}", "training"),
     log:
         "<logs>/{atlas}/draw_training/{model}.k{k}.log",
     wildcard_constraints:
@@ -69,25 +57,9 @@ rule draw_tables:
         stability="<results>/{atlas}/tables/stability.tsv",
         tbr="<results>/{atlas}/tables/tbr.tsv" if CONFIG.tbr else [],
     output:
-        metrics=report(
-            "<results>/{atlas}/figures/scores.svg",
-            caption="../report/scores.rst",
-            category="{atlas}",
-        ),
-        stability=report(
-            "<results>/{atlas}/figures/stability.svg",
-            caption="../report/stability.rst",
-            category="{atlas}",
-        ),
-        tbr=(
-            report(
-                "<results>/{atlas}/figures/tbr.svg",
-                caption="../report/tbr.rst",
-                category="{atlas}",
-            )
-            if CONFIG.tbr
-            else []
-        ),
+        metrics=picture("scores", "scores"),
+        stability=picture("stability", "stability"),
+        tbr=(picture("tbr", "tbr") if CONFIG.tbr else []),
     log:
         "<logs>/{atlas}/draw_tables.log",
     group:
@@ -107,11 +79,7 @@ rule draw_n_factors:
     input:
         "<results>/{atlas}/tables/n_factors.tsv",
     output:
-        report(
-            "<results>/{atlas}/figures/n_factors.svg",
-            caption="../report/n_factors.rst",
-            category="{atlas}",
-        ),
+        picture("n_factors", "n_factors"),
     log:
         "<logs>/{atlas}/draw_n_factors.log",
     group:

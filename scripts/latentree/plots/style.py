@@ -21,6 +21,9 @@ WIDTH = 5.0
 """Inches: letters stay legible on a narrow screen, and two pictures fit side by side on a wide one."""
 DIVERGING = "PuOr_r"
 
+Target = str | Path | Sequence[str | Path]
+"""An SVG or PNG to write, or several files of the same picture."""
+
 _SETTINGS = {
     # letters as outlines: the same picture on every machine, with no font fetched or missing
     "svg.fonttype": "path",
@@ -87,11 +90,15 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def save(figure: Figure, path: str | Path) -> None:
-    """Write a figure atomically; the same figure gives the same bytes."""
-    with atomic_path(path) as temporary:
-        metadata = {"Date": None} if temporary.suffix == ".svg" else None
-        figure.savefig(temporary, metadata=metadata)
+def save(figure: Figure, path: Target) -> None:
+    """Write a figure to each path, atomically; the same figure gives the same bytes."""
+    for file in [path] if isinstance(path, str | Path) else path:
+        with atomic_path(file) as temporary:
+            # neither the time nor matplotlib's version
+            unsaid = "Date" if temporary.suffix == ".svg" else "Software"
+            figure.savefig(temporary, metadata={unsaid: None})
+        # laid out once: it takes as long as the drawing, and the files show the same
+        figure.set_layout_engine("none")
 
 
 def say(axes: Axes, message: str) -> None:
@@ -100,7 +107,7 @@ def say(axes: Axes, message: str) -> None:
     axes.text(0.5, 0.5, textwrap.fill(message, 50), ha="center", va="center", color=GREY)
 
 
-def save_sentence(message: str, path: str | Path, title: str | None = None) -> None:
+def save_sentence(message: str, path: Target, title: str | None = None) -> None:
     """A small figure that says why there is nothing to see."""
     with drawing():
         figure = new_figure(5, 1.5)
