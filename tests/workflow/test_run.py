@@ -127,6 +127,16 @@ def test_seeds_that_agree_by_construction_are_judged_by_halves_of_the_cells(atla
     assert (atlas / "figures" / "n_factors.svg").stat().st_size > 1000
 
 
+def test_every_picture_is_there_as_svg_and_as_png(atlas):
+    figures = atlas / "figures"
+    names = {
+        suffix: {str(file.relative_to(figures).with_suffix("")) for file in figures.rglob(f"*.{suffix}")}
+        for suffix in ("svg", "png")
+    }
+    assert names["svg"] == names["png"]
+    assert {"sparsity", "factors/sparse_vae_k4/f1", "factors/pca_k4/f4"} <= names["svg"]
+
+
 def test_tbr_scores_come_with_chance_and_floor(atlas):
     tbr = read_table(atlas / "tables" / "tbr.tsv")
     assert {"baseline", "two_stage"} == set(tbr["estimator"])

@@ -234,6 +234,16 @@ def pictures(kind, suffix="svg"):
     )
 
 
+def factor_pages(suffix):
+    """The pages of all factors of every model, f1 first; {atlas} stays a wildcard."""
+    return [
+        f"<results>/{{atlas}}/figures/factors/{model}_k{k}/f{i}.{suffix}"
+        for model, chosen in CONFIG.models.listed().items()
+        for k in chosen.n_factors
+        for i in range(1, k + 1)
+    ]
+
+
 def condition_pictures(wildcards):
     """Pictures of the conditions, for an atlas that names them."""
     named = CONFIG.atlases[wildcards.atlas].condition is not None

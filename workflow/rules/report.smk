@@ -58,6 +58,7 @@ rule draw_tables:
         tbr="<results>/{atlas}/tables/tbr.tsv" if CONFIG.tbr else [],
     output:
         metrics=picture("scores", "scores"),
+        sparsity=picture("sparsity", "sparsity"),
         stability=picture("stability", "stability"),
         tbr=(picture("tbr", "tbr") if CONFIG.tbr else []),
     log:
@@ -95,6 +96,33 @@ rule draw_n_factors:
         "../../scripts/draw_n_factors.py"
 
 
+rule draw_factor_pages:
+    input:
+        genes="<results>/{atlas}/tables/genes.tsv",
+        enrichment="<results>/{atlas}/tables/enrichment.tsv",
+        usage="<results>/{atlas}/tables/usage.tsv",
+        consensus="<results>/{atlas}/tables/consensus.tsv",
+    output:
+        svg=report(
+            factor_pages("svg"), caption="../report/factors.rst", category="{atlas}"
+        ),
+        png=factor_pages("png"),
+    log:
+        "<logs>/{atlas}/draw_factor_pages.log",
+    group:
+        "pictures"
+    conda:
+        "../../envs/report.yaml"
+    resources:
+        mem_mb=memory(1000),
+        runtime=minutes(15),
+    params:
+        code=code("draw_factor_pages.py"),
+        fits=DRAWN,
+    script:
+        "../../scripts/draw_factor_pages.py"
+
+
 rule write_report:
     input:
         qc="<results>/{atlas}/qc.json",
@@ -128,6 +156,8 @@ rule write_report:
             "<results>/{atlas}/tables/group_summary.tsv" if GROUP_MODELS else []
         ),
         scores="<results>/{atlas}/figures/scores.svg",
+        sparsity="<results>/{atlas}/figures/sparsity.svg",
+        factors=factor_pages("svg"),
         stability_picture="<results>/{atlas}/figures/stability.svg",
         consensus="<results>/{atlas}/tables/consensus.tsv",
         n_factors="<results>/{atlas}/tables/n_factors.tsv",

@@ -1,6 +1,5 @@
 """Training curves of the models fitted epoch by epoch."""
 
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes

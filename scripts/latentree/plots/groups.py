@@ -1,6 +1,5 @@
 """Heat map of gene sets and the factors that move them, beside the same model's with permuted sets."""
 
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes

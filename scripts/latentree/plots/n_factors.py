@@ -1,6 +1,5 @@
 """What speaks for each number of factors."""
 
-
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator

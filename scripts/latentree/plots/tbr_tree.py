@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.transforms import Affine2DBase, ScaledTranslation
 
-from latentree.plots.style import COLOURS, GREY, Target, drawing, new_figure, save
+from latentree.plots.style import COLOURS, GREY, Target, drawing, new_figure, save, text_inches
 from latentree.plots.tree import (
     LABEL_POINTS,
     LEAF_INCHES,
@@ -19,7 +19,6 @@ from latentree.plots.tree import (
     frame,
     heights,
     node_label,
-    text_inches,
     write_names,
 )
 from latentree.tree import Tree

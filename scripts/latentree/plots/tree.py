@@ -6,9 +6,8 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
-from matplotlib.textpath import TextPath
 
-from latentree.plots.style import COLOURS, GREY, Target, drawing, new_figure, save
+from latentree.plots.style import COLOURS, GREY, Target, drawing, new_figure, save, text_inches
 from latentree.tree import Tree
 
 TREE_INCHES = 4.6
@@ -152,9 +151,3 @@ def node_label(name: str, counts: Mapping[str, int]) -> str:
     """The whole name on one line, with its cells."""
     line = " ".join(name.split()) or repr(name)
     return f"{line} ({counts[name]:,})" if counts.get(name, 0) > 0 else line
-
-
-def text_inches(text: str, points: float) -> float:
-    """Width of a text in inches."""
-    # TextPath reads "$" as formulas; two of the wrong letters do not matter for a width
-    return float(TextPath((0, 0), text.replace("$", "S"), size=points).get_extents().width) / 72

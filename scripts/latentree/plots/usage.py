@@ -1,6 +1,5 @@
 """Which cell types use which factors: a dot for each pair, by share of cells and mean usage."""
 
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
