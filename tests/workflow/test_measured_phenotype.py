@@ -77,7 +77,7 @@ def test_a_column_becomes_changes_genes_and_a_picture(with_atlas):
     assert compared["note"].str.startswith("few samples (2 and 2)").all()
     assert compared.query("cell_type == 'all'")[["n_cells", "n_cells_reference"]].sum(axis=1).eq(295).all()
     used = read_table(results / "tables/usage.tsv")
-    assert used.groupby("factor")["n_cells"].sum().eq(300).all()
+    assert used.groupby(["seed", "factor"])["n_cells"].sum().eq(300).all()
     assert (results / "figures/conditions_pca_k2.png").is_file()
     assert "Differences of the factors of pca, k = 2 between conditions" in page
     assert "Tree of the cell types with a triangle" in page
