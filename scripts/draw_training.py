@@ -11,4 +11,4 @@ with rule_script(snakemake, __file__):
     from latentree.files import read_table
     from latentree.plots.curves import draw_training
 
-    draw_training(read_table(snakemake.input[0]), snakemake.output[0])
+    draw_training(read_table(snakemake.input[0]), snakemake.output)

@@ -13,8 +13,7 @@ with rule_script(snakemake, __file__):
     from latentree.seeds import CONSENSUS
 
     table = read_table(snakemake.input[0])
-    files = zip(snakemake.params.fits, snakemake.output.svg, snakemake.output.png, strict=True)
-    for (model, n_factors), *pictures in files:
+    drawn = zip(snakemake.params.fits, snakemake.output.svg, snakemake.output.png, strict=True)
+    for (model, n_factors), *files in drawn:
         of_fit = (table["model"] == model) & (table["n_factors"] == n_factors) & (table["seed"] == CONSENSUS)
-        for picture in pictures:
-            draw_usage(table[of_fit], picture)
+        draw_usage(table[of_fit], files)

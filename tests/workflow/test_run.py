@@ -150,6 +150,16 @@ def test_tables_describe_the_consensus_beside_every_seed(atlas, name):
                 assert row.loading == pytest.approx(loadings.loc[row.gene, row.factor], rel=1e-6)
 
 
+def test_every_picture_is_there_as_svg_and_as_png(atlas):
+    figures = atlas / "figures"
+    names = {
+        suffix: {str(file.relative_to(figures).with_suffix("")) for file in figures.rglob(f"*.{suffix}")}
+        for suffix in ("svg", "png")
+    }
+    assert names["svg"] == names["png"]
+    assert {"sparsity", "factors/sparse_vae_k4/f1", "factors/pca_k4/f4"} <= names["svg"]
+
+
 def test_tbr_scores_come_with_chance_and_floor(atlas):
     tbr = read_table(atlas / "tables" / "tbr.tsv")
     assert {"baseline", "two_stage"} == set(tbr["estimator"])

@@ -216,12 +216,31 @@ def fit_files(file):
     return fits(f"<results>/{{atlas}}/fits/{{model}}/k{{k}}/seed{{seed}}/{file}")
 
 
+def picture(name, caption):
+    """The two files of a picture: an SVG for the report, a PNG for slides."""
+    path = f"<results>/{{atlas}}/figures/{name}"
+    shown = report(
+        f"{path}.svg", caption=f"../report/{caption}.rst", category="{atlas}"
+    )
+    return [shown, f"{path}.png"]
+
+
 def pictures(kind, suffix="svg"):
     """A picture of every model's consensus; {atlas} stays a wildcard."""
     return fits(
         f"<results>/{{{{atlas}}}}/figures/{kind}_{{model}}_k{{k}}.{suffix}",
         CONFIG.seeds[:1],
     )
+
+
+def factor_pages(suffix):
+    """The pages of all factors of every model, f1 first; {atlas} stays a wildcard."""
+    return [
+        f"<results>/{{atlas}}/figures/factors/{model}_k{k}/f{i}.{suffix}"
+        for model, chosen in CONFIG.models.listed().items()
+        for k in chosen.n_factors
+        for i in range(1, k + 1)
+    ]
 
 
 def condition_pictures(wildcards):

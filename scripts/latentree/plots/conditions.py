@@ -1,7 +1,6 @@
 """Effects of conditions on factors: with intervals over all types, as a heat map by cell type."""
 
 import textwrap
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,6 +13,7 @@ from latentree.plots.style import (
     DIVERGING,
     GREY,
     WIDTH,
+    Target,
     drawing,
     new_figure,
     save,
@@ -28,7 +28,7 @@ _PANEL = 1.6  # inches of the intervals' panel
 _MOST_CONDITIONS = 4
 
 
-def draw_conditions(table: pd.DataFrame, path: str | Path, *, title: str | None = None) -> None:
+def draw_conditions(table: pd.DataFrame, path: Target, *, title: str | None = None) -> None:
     """Draw one fit's differences between conditions, at most four of them, one below the other.
 
     Parameters
@@ -36,7 +36,7 @@ def draw_conditions(table: pd.DataFrame, path: str | Path, *, title: str | None 
     table
         tables/conditions.tsv, the rows of one fit.
     path
-        SVG (or PNG) to write.
+        SVG or PNG to write, or several files of the same picture.
     title
         Default: the model and its number of factors.
     """

@@ -1,7 +1,6 @@
 """A fit's latents in two dimensions (t-SNE, or another method), coloured by cell type."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,17 @@ from matplotlib.patheffects import withStroke
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
-from latentree.plots.style import WIDTH, Mark, cell_type_styles, drawing, new_figure, save, say, shortened
+from latentree.plots.style import (
+    WIDTH,
+    Mark,
+    Target,
+    cell_type_styles,
+    drawing,
+    new_figure,
+    save,
+    say,
+    shortened,
+)
 
 _LEGEND_COLUMNS = 2
 _LEGEND_ROW = 0.19  # inches
@@ -26,7 +35,7 @@ _LABEL_DISTANCE = 0.045  # between two numbers, as a share of the picture's side
 def draw_embedding(
     factors: Any,
     model: str,
-    path: str | Path,
+    path: Target,
     *,
     seed: int = 0,
     max_cells: int = 5000,
@@ -43,7 +52,7 @@ def draw_embedding(
     model
         Name of the model.
     path
-        SVG (or PNG) to write.
+        SVG or PNG to write, or several files of the same picture.
     seed
         Seed of the subsample and of t-SNE.
     max_cells

@@ -1,17 +1,16 @@
 """Heat map of the genes that weigh most in each factor."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from latentree.plots.embedding import alive_factors
-from latentree.plots.style import DIVERGING, WIDTH, drawing, new_figure, save, shortened
+from latentree.plots.style import DIVERGING, WIDTH, Target, drawing, new_figure, save, shortened
 
 
 def draw_loadings(
-    factors: Any, model: str, path: str | Path, *, max_genes: int = 60, title: str | None = None
+    factors: Any, model: str, path: Target, *, max_genes: int = 60, title: str | None = None
 ) -> None:
     """Draw the top genes (rows) of all factors (columns) of one fit.
 
@@ -22,7 +21,7 @@ def draw_loadings(
     model
         Name of the model.
     path
-        SVG (or PNG) to write.
+        SVG or PNG to write, or several files of the same picture.
     max_genes
         Genes drawn at most, shared out evenly among the factors (at least one each).
     title

@@ -1,12 +1,20 @@
 """What speaks for each number of factors."""
 
-from pathlib import Path
-
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from latentree.plots.style import COLOURS, GREY, MARKERS, WIDTH, drawing, new_figure, save, save_sentence
+from latentree.plots.style import (
+    COLOURS,
+    GREY,
+    MARKERS,
+    WIDTH,
+    Target,
+    drawing,
+    new_figure,
+    save,
+    save_sentence,
+)
 
 # where nothing is known a panel is left out
 _PANELS = {
@@ -17,7 +25,7 @@ _PANELS = {
 }
 
 
-def draw_n_factors(table: pd.DataFrame, path: str | Path, *, title: str | None = None) -> None:
+def draw_n_factors(table: pd.DataFrame, path: Target, *, title: str | None = None) -> None:
     """Draw every model's fit, stability, live factors and enrichment against K; rings: recommended.
 
     Parameters
@@ -25,7 +33,7 @@ def draw_n_factors(table: pd.DataFrame, path: str | Path, *, title: str | None =
     table
         ``tables/n_factors.tsv``.
     path
-        SVG (or PNG) to write.
+        SVG or PNG to write, or several files of the same picture.
     title
         Above the panels.
     """

@@ -1,13 +1,12 @@
 """Scores of all models beside their references, and agreement of factors between fits."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from latentree.plots.style import COLOURS, GREY, WIDTH, drawing, new_figure, save, save_sentence
+from latentree.plots.style import COLOURS, GREY, WIDTH, Target, drawing, new_figure, save, save_sentence
 from latentree.seeds import CONSENSUS
 
 _SHOWN = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
@@ -15,7 +14,7 @@ _COMPARISONS = {"halves": "disjoint halves", "resamples": "resamples", "seeds": 
 _LINES = {"majority": "--", "chance": ":"}
 
 
-def draw_scores(metrics: pd.DataFrame, path: str | Path, *, title: str | None = None) -> None:
+def draw_scores(metrics: pd.DataFrame, path: Target, *, title: str | None = None) -> None:
     """Draw accuracy on test cells: a dot per seed, a bar at the mean, lines at majority and chance.
 
     Parameters
@@ -23,7 +22,7 @@ def draw_scores(metrics: pd.DataFrame, path: str | Path, *, title: str | None = 
     metrics
         ``tables/metrics.tsv``: model, n_factors, seed, metric, split, value.
     path
-        SVG (or PNG) to write.
+        SVG or PNG to write, or several files of the same picture.
     title
         Above the panels.
     """
@@ -57,7 +56,7 @@ def draw_scores(metrics: pd.DataFrame, path: str | Path, *, title: str | None = 
         save(figure, path)
 
 
-def draw_stability(stability: pd.DataFrame, path: str | Path, *, title: str | None = None) -> None:
+def draw_stability(stability: pd.DataFrame, path: Target, *, title: str | None = None) -> None:
     """Draw agreement of matched factors between fits: a dot per factor, a bar at the mean of all.
 
     A panel for each comparison that there is: halves, resamples, seeds. References come last, in grey.
@@ -68,7 +67,7 @@ def draw_stability(stability: pd.DataFrame, path: str | Path, *, title: str | No
         ``tables/stability.tsv``: model, n_factors, comparison, factor, agreement (0 to 1), reference_seed
         (``none`` for references).
     path
-        SVG (or PNG) to write.
+        SVG or PNG to write, or several files of the same picture.
     title
         Above the panels.
     """

@@ -1,13 +1,22 @@
 """Tree-based regularisation: what the estimators reach beside chance, noise floor and baseline."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from latentree.plots.style import COLOURS, GREY, MARKERS, WIDTH, drawing, new_figure, save, save_sentence
+from latentree.plots.style import (
+    COLOURS,
+    GREY,
+    MARKERS,
+    WIDTH,
+    Target,
+    drawing,
+    new_figure,
+    save,
+    save_sentence,
+)
 
 _PANELS = {
     "mcc": ("MCC of latents", {"mcc_chance": "chance", "mcc_chance_95": "its 95th percentile"}),
@@ -20,7 +29,7 @@ _DASHES = {"mcc_chance_95": ":"}
 _ERRORS = ("nmse", "log_loss")
 
 
-def draw_tbr(tbr: pd.DataFrame, path: str | Path, *, title: str | None = None) -> None:
+def draw_tbr(tbr: pd.DataFrame, path: Target, *, title: str | None = None) -> None:
     """Draw the scores of every estimator, one group per kind of phenotype.
 
     MCC, span R² and NMSE of a simulated phenotype; NMSE, or log loss and AUROC, of a measured one.
@@ -30,7 +39,7 @@ def draw_tbr(tbr: pd.DataFrame, path: str | Path, *, title: str | None = None) -
     tbr
         ``tables/tbr.tsv``: estimator, phenotype, n_latents, n_changes, seed, metric, value.
     path
-        SVG (or PNG) to write.
+        SVG or PNG to write, or several files of the same picture.
     title
         Above the panels.
     """

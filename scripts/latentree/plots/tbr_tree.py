@@ -2,7 +2,6 @@
 
 import textwrap
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.transforms import Affine2DBase, ScaledTranslation
 
-from latentree.plots.style import COLOURS, GREY, drawing, new_figure, save
+from latentree.plots.style import COLOURS, GREY, Target, drawing, new_figure, save, text_inches
 from latentree.plots.tree import (
     LABEL_POINTS,
     LEAF_INCHES,
@@ -20,7 +19,6 @@ from latentree.plots.tree import (
     frame,
     heights,
     node_label,
-    text_inches,
     write_names,
 )
 from latentree.tree import Tree
@@ -57,7 +55,7 @@ def excludes_zero(changes: pd.DataFrame) -> pd.Series:
 def draw_tbr_tree(
     tree: Tree,
     changes: pd.DataFrame,
-    path: str | Path,
+    path: Target,
     *,
     n_cells: Mapping[str, int] | None = None,
     title: str | None = None,
@@ -72,7 +70,7 @@ def draw_tbr_tree(
     changes
         Of one fit: branch, latent, change, lower, upper.
     path
-        SVG (or PNG) to write.
+        SVG or PNG to write, or several files of the same picture.
     n_cells
         Cells of each type by its name.
     title

@@ -2,14 +2,12 @@
 
 import textwrap
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
-from matplotlib.textpath import TextPath
 
-from latentree.plots.style import COLOURS, GREY, drawing, new_figure, save
+from latentree.plots.style import COLOURS, GREY, Target, drawing, new_figure, save, text_inches
 from latentree.tree import Tree
 
 TREE_INCHES = 4.6
@@ -21,7 +19,7 @@ _INK = "#333333"
 
 def draw_tree(
     tree: Tree,
-    path: str | Path,
+    path: Target,
     *,
     n_cells: Mapping[str, int] | None = None,
     title: str | None = None,
@@ -33,7 +31,7 @@ def draw_tree(
     tree
         Drawn with its branch lengths, or with aligned leaves where any length is unknown.
     path
-        SVG (or PNG) to write.
+        SVG or PNG to write, or several files of the same picture.
     n_cells
         Cells of each type by its name, written beside it. Internal nodes with cells get a large name
         too, because they are types; the names of other internal nodes are small.
@@ -153,9 +151,3 @@ def node_label(name: str, counts: Mapping[str, int]) -> str:
     """The whole name on one line, with its cells."""
     line = " ".join(name.split()) or repr(name)
     return f"{line} ({counts[name]:,})" if counts.get(name, 0) > 0 else line
-
-
-def text_inches(text: str, points: float) -> float:
-    """Width of a text in inches."""
-    # TextPath reads "$" as formulas; two of the wrong letters do not matter for a width
-    return float(TextPath((0, 0), text.replace("$", "S"), size=points).get_extents().width) / 72
