@@ -212,11 +212,13 @@ def test_what_is_dropped_and_what_has_no_test_is_said(
 
 
 def test_what_is_legal_and_hardly_meant_is_remarked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cells(cell_type=np.resize([*TYPES, "B  cell "], 120)).write_h5ad("a.h5ad")
     atlas = {"path": "a.h5ad", "cell_type": "cell_type", "ignore_cell_types": ["b cell"]}
     atlas |= {"condition": "cell_type", "batch": "cell_type", "gene_sets": ["good.gmt"]}
     code, said = checked({"atlases": {"a": atlas}, "models": {"pca": {}}}, capsys)
     assert code == 0
     for remark in (
+        "labels that differ in blanks or case only are different cell types: 'B  cell ', 'B cell'",
         "ignore_cell_types: no cell has the label 'b cell' (nearest: 'B cell')",
         "every batch in cell_type is of one cell type: models that are told it lose what differs",
         "no cell type has cells of two values of cell_type: none can be compared",

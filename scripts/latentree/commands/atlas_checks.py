@@ -16,7 +16,7 @@ from latentree.commands.column_checks import (
     column_problems,
     comparison_notes,
     confounded_notes,
-    dropped_notes,
+    label_notes,
     labels_in,
     missing_in,
 )
@@ -110,7 +110,7 @@ class AtlasChecks:
             facts = _facts(atlas, config, types, choice, named, sampled, path.stat().st_size)
             if labels is not None and types:
                 least = config.environments.min_cells_per_type
-                notes += dropped_notes(obs, labels, atlas, least)
+                notes += label_notes(obs, labels, atlas, least)
                 notes += confounded_notes(obs[kept], labels[kept], atlas)
                 notes += comparison_notes(obs[kept], atlas)
             facts = replace(facts, notes=tuple(notes))

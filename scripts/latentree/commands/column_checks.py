@@ -160,8 +160,8 @@ def _lie_in(values: np.ndarray, groups: np.ndarray) -> bool:
     return 1 < len({value for value, _ in pairs}) == len(pairs)
 
 
-def dropped_notes(obs: pd.DataFrame, labels: np.ndarray, atlas: AtlasSettings, least: int) -> Iterator[str]:
-    """Why cells will be dropped and how many, in the order in which the atlas stage drops them.
+def label_notes(obs: pd.DataFrame, labels: np.ndarray, atlas: AtlasSettings, least: int) -> Iterator[str]:
+    """Why cells will be dropped and how many, as the atlas stage does it; and labels that are hardly meant.
 
     Parameters
     ----------
@@ -189,5 +189,11 @@ def dropped_notes(obs: pd.DataFrame, labels: np.ndarray, atlas: AtlasSettings, l
     if said:
         yield f"cells that will be dropped: {', '.join(said)}"
     known = sorted({label for label in labels if label is not None})
+    alike: dict[str, list[str]] = {}
+    for label in known:
+        alike.setdefault(" ".join(label.split()).casefold(), []).append(label)
+    for twins in alike.values():
+        if len(twins) > 1:
+            yield f"labels that differ in blanks or case only are different cell types: {listed(twins)}"
     for label in sorted(set(atlas.ignore_cell_types) - set(known)):
         yield f"ignore_cell_types: no cell has the label {label!r}{nearest(label, known)}"
