@@ -18,6 +18,7 @@ from latentree.plots.style import (
     Target,
     cell_type_styles,
     drawing,
+    fit_title,
     new_figure,
     save,
     say,
@@ -71,7 +72,7 @@ def draw_embedding(
     rows = stratified_rows(np.asarray(cell_types.codes), max_cells, seed)
     used = standardised(latents[:, alive_factors(factors, latents.shape[1])])[rows]
     some = "" if len(rows) == len(latents) else f" of {len(latents):,}"
-    title = title or f"{model}, {latents.shape[1]} factors: {method} of {len(rows):,}{some} cells"
+    title = title or f"{fit_title(model, latents.shape[1])}: {method} of {len(rows):,}{some} cells"
     with drawing():
         names = [str(name) for name in cell_types.categories]
         figure = new_figure(WIDTH, WIDTH + _LEGEND_ROW * (1 + -(-len(names) // _LEGEND_COLUMNS)))

@@ -76,6 +76,16 @@ def cell_type_styles(names: Sequence[str]) -> dict[str, Mark]:
     }
 
 
+def series_mark(i: int) -> tuple[str, str]:
+    """Colour and marker of one line among others; the first 49 differ in either."""
+    return COLOURS[i % len(COLOURS)], MARKERS[(i + i // len(COLOURS)) % len(MARKERS)]
+
+
+def fit_title(model: object, n_factors: object) -> str:
+    """A model and its number of factors, as titles have them."""
+    return f"{model}, {n_factors} factor{'' if n_factors == 1 else 's'}"
+
+
 def shortened(name: str, limit: int = 30) -> str:
     """The name on one line, cut with an ellipsis beyond ``limit`` characters."""
     line = " ".join(str(name).split())
