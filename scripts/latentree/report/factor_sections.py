@@ -98,8 +98,8 @@ def factors_table(found: Sequence[Program], caption: str) -> Table:
     """A line per factor, with a link to its part of the page."""
     caption += (
         " Cell type: the one it tells best from all others, with its specificity (0.5: not at all, 1: "
-        "wholly). Genes: largest |loading| first, a minus before those that go down. Gene sets: smallest q by "
-        "over-representation of the genes that go up, and of those that go down. Seeds: strength of the "
+        "wholly). Genes: largest |loading| first, a minus before those that go down. Gene sets: smallest q "
+        "by over-representation of the genes that go up, and of those that go down. Seeds: strength of the "
         "matches between them; halves: between refits to disjoint halves of the cells."
     )
     rows = tuple(

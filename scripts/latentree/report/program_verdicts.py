@@ -43,8 +43,8 @@ def consensus_verdicts(consensus: pd.DataFrame, fits: Sequence[tuple[str, int]])
     said = [
         Verdict(
             STABILITY,
-            f"Stable factors (found by most seeds, which agree at {STABLE:g} or more, and not contradicted by "
-            f"other cells): {', '.join(counts)}.",
+            f"Stable factors (found by most seeds, which agree at {STABLE:g} or more, and not contradicted "
+            f"by other cells): {', '.join(counts)}.",
         )
     ]
     said += _agreement({fit: rows.iloc[0] for fit, rows in overall.items()})

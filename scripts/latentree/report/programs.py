@@ -129,7 +129,7 @@ def programs(inputs: Inputs, model: str, n_factors: int) -> tuple[Program, ...]:
                 model=model,
                 n_factors=n_factors,
                 name=name,
-                facts=row.to_dict(),
+                facts={str(column): value for column, value in row.items()},
                 genes=own,
                 n_own_genes=int((~shared[own.index]).sum()) if counted else None,
                 sets=sets[sets["factor"] == name],
@@ -183,15 +183,16 @@ def why_not_stable(program: Program) -> str:
         reasons.append("no more than chance")
     if row["halves_of_cells"] < FOUND:
         reasons.append(
-            f"other cells give it back at {row['halves_of_cells']:.2f}, less than {FOUND:g} (half of its variance)"
+            f"other cells give it back at {row['halves_of_cells']:.2f}, less than {FOUND:g} (half of its"
+            " variance)"
         )
     return "; ".join(reasons)
 
 
 def member_names(members: Any) -> dict[str, str]:
     """Factor by seed from ``0:f3;1:f1``."""
-    pairs = [part.split(":", 1) for part in str(members).split(";") if ":" in part]
-    return {seed: factor for seed, factor in pairs}
+    pairs = (part.partition(":") for part in str(members).split(";") if ":" in part)
+    return {seed: factor for seed, _, factor in pairs}
 
 
 def over_all_types(conditions: pd.DataFrame) -> pd.DataFrame:

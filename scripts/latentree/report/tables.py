@@ -105,7 +105,7 @@ def stability_table(stability: pd.DataFrame) -> Table:
 
 
 def consensus_table(consensus: pd.DataFrame) -> Table:
-    """Every model's consensus over seeds: the rows ``all`` of consensus.tsv and the count of stable factors."""
+    """Every model's consensus over seeds: rows ``all`` of consensus.tsv, and how many factors are stable."""
     rows = []
     for (model, k), mine in consensus.groupby(["model", "n_factors"], sort=False):
         overall = mine[mine["factor"] == "all"].iloc[0]
@@ -175,9 +175,9 @@ def n_factors_table(table: pd.DataFrame) -> Table:
         for _, row in table.iterrows()
     )
     return Table(
-        "Choice of the number of factors. Held-out fit: mean ± sd over seeds; gain: share of the best gain on "
-        "the smallest number; halves: agreement of refits that share no cell, beside the better of PCA and "
-        "varimax. The smallest number whose fit is as good as the best is recommended.",
+        "Choice of the number of factors. Held-out fit: mean ± sd over seeds; gain: share of the best gain "
+        "on the smallest number; halves: agreement of refits that share no cell, beside the better of PCA "
+        "and varimax. The smallest number whose fit is as good as the best is recommended.",
         (
             "model",
             "k",

@@ -284,7 +284,8 @@ def _beside_permuted(summary: pd.DataFrame, fits: Sequence[tuple[str, int]]) -> 
     rows = summary[summary["method"] == "ora"]
     keys = zip(rows["model"], rows["n_factors"].astype(int), strict=True)
     by_fit = dict(zip(keys, rows.to_dict("records"), strict=True))
-    listed, chance = [], []
+    listed: list[str] = []
+    chance: list[str] = []
     for fit in fits:
         if fit not in by_fit:
             continue
