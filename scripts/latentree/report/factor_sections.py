@@ -208,13 +208,13 @@ def _sets(program: Program) -> LongTable:
         "gene_set": Column("gene set"),
         "method": Column("method"),
         "direction": Column("direction"),
+        "q_value": Column("q", "number"),
         "n_overlap": Column("genes shared", "number"),
         "n_set": Column("genes of the set", "number"),
         "odds_ratio": Column("odds ratio", "number"),
         "nes": Column("NES", "number"),
-        "q_value": Column("q", "number"),
-        "like": Column("nearly the same as"),
         "genes": Column("genes", "names"),
+        "like": Column("nearly the same as"),
     }
     rows = plain_rows(shown, list(columns))
     return LongTable(f"{program.anchor}-sets", caption, tuple(columns.values()), rows, _FIRST_SETS)

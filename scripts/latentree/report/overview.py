@@ -116,12 +116,13 @@ def types_table(found: Sequence[Program]) -> Table:
             program.badge,
             number_cell(level, f"{level:.2f}"),
             program.top_genes(),
+            program.naming_sets_cell(),
         )
         for name, (level, n_cells, program) in sorted(best.items())
     )
     return Table(
         "Which program is whose: for each cell type the factor that tells it best from all others. A "
         "specificity of 0.5 tells nothing; a factor may serve several types.",
-        ("cell type", "cells", "factor", "stability", "specificity", "genes"),
+        ("cell type", "cells", "factor", "stability", "specificity", "genes", "gene sets"),
         rows,
     )
