@@ -225,10 +225,10 @@ document.addEventListener("toggle", event => {
   if (event.target.open && !printing) enhanceAll(event.target);
 }, true);
 window.addEventListener("hashchange", () => reveal(true));
-// a link to where the page stands already changes no address
+// a link to where the page stands already changes no address; the browser has moved the focus by then
 document.addEventListener("click", event => {
   const link = event.target.closest("a[href^='#']");
-  if (link && link.hash === location.hash) reveal(true);
+  if (link && link.hash === location.hash) setTimeout(reveal, 0, true);
 });
 let folded = [];
 window.addEventListener("beforeprint", () => {
