@@ -167,7 +167,8 @@ class DownstreamConfig(Settings):
     )
     enrichment: EnrichmentConfig = EnrichmentConfig()  # type: ignore[call-arg]
     umap: bool = Field(
-        False, description="draw the latents by UMAP, too, beside t-SNE: half a minute more for an atlas"
+        True,
+        description="draw the latents by UMAP, too, beside t-SNE: 15 s to compile, then seconds a fit",
     )
     stability: StabilityConfig = StabilityConfig()  # type: ignore[call-arg]
 
@@ -289,6 +290,20 @@ def checked(kind: type[Settings], settings: Mapping[str, Any] | None, where: str
         raise InputError(where, "; ".join(problems), "Mend the keys named here") from None
 
 
+_IN_WORDS = {
+    "model_type": "should be a section of keys and values",
+    "dict_type": "should be a section of keys and values",
+    "list_type": "should be a list, such as [a, b]",
+    "too_short": "should not be empty",
+    "string_too_short": "should not be empty",
+    "int_parsing": "should be a whole number",
+    "int_from_float": "should be a whole number",
+    "float_parsing": "should be a number",
+    "string_type": "should be text; put it in quotes",
+}
+"""Pydantic's messages that say more of Python than of the config."""
+
+
 def problem_in_words(details: ErrorDetails, root: type[Settings] = Config) -> str:
     """One pydantic error in words: key, problem, value."""
     path = [str(part) for part in details["loc"]]
@@ -300,7 +315,7 @@ def problem_in_words(details: ErrorDetails, root: type[Settings] = Config) -> st
     value = details["input"]
     if value is None:
         return f"key {key!r} has no value"
-    message = details["msg"].removeprefix("Value error, ")
+    message = _IN_WORDS.get(details["type"], details["msg"].removeprefix("Value error, "))
     shown = "" if isinstance(value, dict | Settings) else f" (got {value!r})"
     return f"key {key!r}: {message[0].lower()}{message[1:]}{shown}"
 

@@ -163,6 +163,9 @@ def file_problems(config: Config, locate: Locate, look: AtlasCheck) -> list[Inpu
     """What is wrong with the files that a config names; small ones are read."""
     found: list[InputError] = []
     seen: set[str] = set()
+    if Path(config.results).exists() and not Path(config.results).is_dir():
+        said = f"{config.results} is a file, not a folder"
+        found.append(InputError("config key results", said, "Name a folder, or move the file away"))
     for name, atlas in config.atlases.items():
         if atlas.is_file and is_known(atlas.path):
             with noted(found):

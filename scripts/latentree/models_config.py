@@ -55,6 +55,8 @@ class _NumberOfFactors(Settings):
     def _grid(cls, value: Any) -> Any:
         if value == "auto":
             return list(AUTO_N_FACTORS)
+        if isinstance(value, str):
+            raise ValueError("should be a number, a list of numbers, or auto")
         return [value] if isinstance(value, int) else value
 
 

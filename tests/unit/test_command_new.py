@@ -144,6 +144,12 @@ def test_a_column_with_a_slash_is_found_by_either_name(tmp_path: Path) -> None:
     assert set(prepared.obs["cell_type"]) == set(TYPES)
 
 
+def test_names_with_their_genome_tell_the_organism(tmp_path: Path) -> None:
+    adata = cells()
+    adata.var_names = [f"mm10_{name}" for name in adata.var_names]
+    assert written(adata, tmp_path)["organism"] == "mouse"
+
+
 def test_a_name_that_yaml_takes_for_a_number_is_one(tmp_path: Path) -> None:
     assert written(cells(), tmp_path, "2024.h5ad")["cell_type"] == "cell_type"
     assert yaml.safe_load((tmp_path / "a.yaml").read_text())["atlases"].keys() == {"2024"}
@@ -168,6 +174,8 @@ def test_clusters_come_after_types_and_numbers_after_names() -> None:
     assert guess_cell_type(columns_of(obs[["leiden"]])).value == "leiden"
     by_contents = obs[["label"]].rename(columns={"label": "v2"})
     assert guess_cell_type(columns_of(by_contents)).value == "v2"
+    named = guess_cell_type(columns_of(obs[["label"]].rename(columns={"label": "cluster"})))
+    assert (named.value, "clusters or numbers" in named.why) == ("cluster", False)
     letters = cells(n, x=np.resize(["a", "b"], n)).obs
     assert guess_cell_type(columns_of(letters)).value is None
 

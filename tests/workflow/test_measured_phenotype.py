@@ -35,7 +35,7 @@ def config(sample: str = "donor", **phenotype) -> dict:
         "atlases": {"a": {"path": "a.h5ad", "cell_type": "type", "condition": "condition", "sample": sample}},
         "seeds": [0],
         "models": {"pca": {"n_factors": 2}},
-        "downstream": {"stability": {"n_resamples": 0, "n_halves": 0}},
+        "downstream": {"umap": False, "stability": {"n_resamples": 0, "n_halves": 0}},
         "tbr": {
             "phenotype": {"column": "condition", "n_bootstrap": 10} | phenotype,
             "n_latents": 1,

@@ -249,6 +249,12 @@ def condition_pictures(wildcards):
     return pictures("conditions") if named else []
 
 
+def condition_table(wildcards):
+    """The table of the conditions, for an atlas that names them."""
+    named = CONFIG.atlases[wildcards.atlas].condition is not None
+    return "<results>/{atlas}/tables/conditions.tsv" if named else []
+
+
 def consensus_files(file):
     """One file of every model's consensus over seeds; {atlas} stays a wildcard."""
     return fits(

@@ -9,21 +9,26 @@ import numpy as np
 import pandas as pd
 
 from latentree.atlas.cleaning import GeneNames, cell_names, gene_names
+from latentree.atlas.prepare import checked_sha256
 from latentree.atlas.sampling import Sampled, sampled_atlas
 from latentree.atlas.values import Choice, choose_matrix
 from latentree.commands.column_checks import (
     column_problems,
     comparison_notes,
-    dropped_notes,
+    confounded_notes,
+    label_notes,
     labels_in,
     missing_in,
 )
 from latentree.config import AtlasSettings, Config
 from latentree.errors import InputError, listed
-from latentree.gene_sets import match, read_gmt
-from latentree.input_checks import Locate, factor_problems, header_problems, noted
+from latentree.gene_sets import match, read_sets
+from latentree.input_checks import Locate, factor_problems, header_problems, noted, own_files
 from latentree.tbr_regulators import Regulators
 from latentree.tree import Tree
+
+_QUICKLY_HASHED = 2**30
+"""Bytes of a file whose checksum takes a second or two; that of a larger one is left to its job."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,9 @@ class AtlasChecks:
     def __call__(self, name: str, atlas: AtlasSettings, config: Config, path: Path) -> list[InputError]:
         """Everything that is wrong with one atlas that is a file."""
         found: list[InputError] = []
+        if atlas.sha256 is not None and path.stat().st_size <= _QUICKLY_HASHED:
+            with noted(found):
+                checked_sha256(path, atlas, f"config key atlases.{name}.{{}}".format)
         with noted(found):
             sampled = sampled_atlas(path, atlas.path)
             found += header_problems(name, atlas, config, path)
@@ -91,34 +99,42 @@ class AtlasChecks:
                 known, types = labels, Counter(labels[kept].tolist())
                 found += self._tree_problems(config, set(types))
         found += column_problems(obs, known, kept, atlas, config, key)
-        choice, named = None, None
+        choice, named, notes = None, None, list[str]()
         with noted(found):
             choice = choose_matrix(sampled.source.candidates, atlas.matrix, atlas.path, key)
             named = gene_names(choice.candidate.genes, atlas.symbol_column, atlas.path, key("symbol_column"))
-            for file in atlas.gene_sets:
-                self._match(file, list(named.names), atlas, found)
+            for file in own_files(atlas.gene_sets):
+                notes += self._match(file, list(named.names), atlas, config, found)
             found += self._regulator_problems(config, set(named.names), atlas)
         if choice is not None and named is not None:
             facts = _facts(atlas, config, types, choice, named, sampled, path.stat().st_size)
             if labels is not None and types:
                 least = config.environments.min_cells_per_type
-                notes = [
-                    *dropped_notes(obs, labels, atlas, least),
-                    *comparison_notes(obs[kept], atlas),
-                ]
-                facts = replace(facts, notes=tuple(notes))
+                notes += label_notes(obs, labels, atlas, least)
+                notes += confounded_notes(obs[kept], labels[kept], atlas)
+                notes += comparison_notes(obs[kept], atlas)
+            facts = replace(facts, notes=tuple(notes))
             self.facts[name] = facts
             if types:
                 found += _size_problems(config, atlas, facts, found)
         return found
 
-    def _match(self, file: str, names: list[str], atlas: AtlasSettings, found: list[InputError]) -> None:
+    def _match(
+        self, file: str, names: list[str], atlas: AtlasSettings, config: Config, found: list[InputError]
+    ) -> list[str]:
+        """A file of gene sets against an atlas's genes; the remarks on it."""
         try:
-            sets = read_gmt(self._locate(file))
-        except InputError:
-            return  # said where the file itself is checked
+            sets = read_sets(self._locate(file), atlas.regulon_confidence)
+        except (InputError, OSError):
+            return []  # said where the file itself is checked
         with noted(found):
-            match(sets, names, atlas.organism)
+            matched = match(sets, names, atlas.organism).sets
+            least = config.downstream.min_set_size
+            if not any(len(genes) >= least for genes in matched.values()):
+                return [
+                    f"{file}: no set has {least} of the genes (downstream.min_set_size): nothing is tested"
+                ]
+        return []
 
     def _regulator_problems(self, config: Config, names: set[str], atlas: AtlasSettings) -> list[InputError]:
         """A file of regulators that says nothing of an atlas: any text is a list of genes."""
@@ -152,6 +168,13 @@ def _kept_cells(
     obs: pd.DataFrame, labels: np.ndarray, atlas: AtlasSettings, config: Config, key: str
 ) -> np.ndarray:
     """The cells (n_cells,) bool that the atlas stage will keep, as far as obs tells."""
+    if obs[atlas.cell_type].dtype.kind == "f" and any("." in label for label in set(labels) - {None}):
+        raise InputError(
+            key,
+            f"obs column {atlas.cell_type!r} of {atlas.path} holds measurements, such as"
+            f" {listed(sorted(set(labels) - {None}), limit=3)}",
+            "Name a column of cell types",
+        )
     keep = ~missing_in(labels)
     keep &= ~np.isin(labels.astype(str), atlas.ignore_cell_types)
     for column in (atlas.split_by, atlas.batch):

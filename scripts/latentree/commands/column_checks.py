@@ -11,7 +11,7 @@ from latentree.atlas.cleaning import checked_library_size, labels_of
 from latentree.atlas.splitting import split_donors
 from latentree.conditions import Design
 from latentree.config import AtlasSettings, Config
-from latentree.errors import InputError, listed
+from latentree.errors import InputError, listed, nearest
 from latentree.input_checks import is_known, noted
 from latentree.tbr_phenotype import measured_phenotype
 
@@ -128,16 +128,40 @@ def comparison_notes(obs: pd.DataFrame, atlas: AtlasSettings) -> Iterator[str]:
         return
     samples = design.table.groupby("condition")["sample"].agg(set)
     reference = samples[design.reference]
-    for other in design.others:
-        sizes = {name: len(samples[name]) for name in (design.reference, other)}
-        if len(samples[other] & reference) < 2 and min(sizes.values()) < 2:
-            few = min(sizes, key=lambda name: sizes[name])
-            compared = f"{other!r} is compared with {design.reference!r}"
-            yield f"{compared} without a test: {few!r} has one sample only"
+    untested = [
+        other
+        for other in design.others
+        if len(samples[other] & reference) < 2 and min(len(samples[other]), len(reference)) < 2
+    ]
+    if untested:
+        why = "the reference" if len(reference) < 2 else "each of them"
+        yield (
+            f"{listed(untested)} compared with {design.reference!r} without a test, because {why} has one"
+            " sample only"
+        )
 
 
-def dropped_notes(obs: pd.DataFrame, labels: np.ndarray, atlas: AtlasSettings, least: int) -> Iterator[str]:
-    """Why cells will be dropped and how many, in the order in which the atlas stage drops them.
+def confounded_notes(obs: pd.DataFrame, labels: np.ndarray, atlas: AtlasSettings) -> Iterator[str]:
+    """Columns that tell no more than another does, among the kept cells ``obs`` of types ``labels``."""
+    groups = {"cell type": labels, "condition": labels_in(obs, atlas.condition)}
+    batches = labels_in(obs, atlas.batch)
+    for what, values in groups.items():
+        if batches is not None and values is not None and _lie_in(batches, values):
+            yield f"every batch in {atlas.batch} is of one {what}: models that are told it lose what differs"
+    conditions = groups["condition"]
+    if conditions is not None and _lie_in(labels, conditions):
+        yield f"no cell type has cells of two values of {atlas.condition}: none can be compared"
+
+
+def _lie_in(values: np.ndarray, groups: np.ndarray) -> bool:
+    """Whether all cells of a value are of the same group, where there are both."""
+    known = ~missing_in(values) & ~missing_in(groups)
+    pairs = set(zip(values[known], groups[known], strict=True))
+    return 1 < len({value for value, _ in pairs}) == len(pairs)
+
+
+def label_notes(obs: pd.DataFrame, labels: np.ndarray, atlas: AtlasSettings, least: int) -> Iterator[str]:
+    """Why cells will be dropped and how many, as the atlas stage does it; and labels that are hardly meant.
 
     Parameters
     ----------
@@ -164,3 +188,12 @@ def dropped_notes(obs: pd.DataFrame, labels: np.ndarray, atlas: AtlasSettings, l
         said.append(f"{sum(small.values()):,} of types of fewer than {least} cells ({listed(small)})")
     if said:
         yield f"cells that will be dropped: {', '.join(said)}"
+    known = sorted({label for label in labels if label is not None})
+    alike: dict[str, list[str]] = {}
+    for label in known:
+        alike.setdefault(" ".join(label.split()).casefold(), []).append(label)
+    for twins in alike.values():
+        if len(twins) > 1:
+            yield f"labels that differ in blanks or case only are different cell types: {listed(twins)}"
+    for label in sorted(set(atlas.ignore_cell_types) - set(known)):
+        yield f"ignore_cell_types: no cell has the label {label!r}{nearest(label, known)}"

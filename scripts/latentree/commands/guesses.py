@@ -197,7 +197,7 @@ def guess_cell_type(columns: Columns) -> Guess:
         tier = _tier(column.name, _CELL_TYPE)
         if _tier(column.name, _CONDITION + _DONOR + _BATCH) is not None and tier is None:
             continue
-        if tier is None and not column.are_numbers and _speaks_of_cells(column):
+        if tier in (None, _CLUSTERS) and not column.are_numbers and _speaks_of_cells(column):
             tier = _CLUSTERS - 0.5
         if tier is None or column.groups < 2:
             continue
@@ -262,7 +262,9 @@ def guess_sample(columns: Columns, taken: Sequence[str | None], condition: Colum
     best = (paired or nested or found)[0]
     of = f"each of one {condition.name}"
     if best not in nested:
-        of = f"{crossing[best.name]} of them with cells of several values of {condition.name}, to pair"
+        several = f"cells of several values of {condition.name}"
+        n_paired = crossing[best.name]
+        of = f"{n_paired} of them with {several}, to pair" if n_paired else f"few of them with {several}"
     return Guess(best.name, f"{best.words}, {of}", _others(column for column in found if column is not best))
 
 

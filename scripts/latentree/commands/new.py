@@ -36,6 +36,7 @@ from latentree.settings import PreprocessSettings
 GENE_SETS = "resources/gene_sets/immune_programs.gmt"
 _ROOT = Path(__file__).resolve().parents[3]
 _ORGANISMS = {"human": ("ENSG", "9606", "homo sapiens"), "mouse": ("ENSMUSG", "10090", "mus musculus")}
+_PREFIXES = {"human": r"(GRCh|hg)\d+_", "mouse": r"(GRCm|mm)\d+_"}
 _MANY_CELLS = 100_000
 _WIDTH = 108
 
@@ -125,16 +126,19 @@ def _entries(sampled: Sampled, atlas: str) -> list[Entry]:
 def _comparison_entries(condition: Guess, reference: Guess, sample: Guess) -> list[Entry]:
     """What is compared between samples; comments alone where there are none to test over."""
     known = sample.value is not None
-    both = {"condition": condition, "reference": reference, "sample": sample}
-    return [_entry(key, guess, written=known) for key, guess in both.items()]
+    compared = {"condition": condition, "reference": reference, "sample": sample}
+    return [
+        _entry(key, guess, known, "VALUE" if key == "reference" else "COLUMN")
+        for key, guess in compared.items()
+    ]
 
 
-def _entry(key: str, guess: Guess, written: bool = True) -> Entry:
+def _entry(key: str, guess: Guess, written: bool = True, instead: str = "COLUMN") -> Entry:
     others = f"; others: {', '.join(guess.others)}" if guess.others else ""
     said = guess.why + others
     if guess.value is not None and not written:
         return Entry(key, None, said, _yaml(guess.value))
-    return Entry(key, guess.value, said)
+    return Entry(key, guess.value, said, instead)
 
 
 def guess_organism(obs: pd.DataFrame, genes: pd.DataFrame, named: GeneNames) -> Guess:
@@ -146,13 +150,16 @@ def guess_organism(obs: pd.DataFrame, genes: pd.DataFrame, named: GeneNames) -> 
             held = {str(value).lower() for value in table[column].unique()}
             for organism, (_, taxon, latin) in _ORGANISMS.items():
                 if all(re.search(rf"\b({taxon}|{latin}|{organism})\b", value) for value in held):
-                    return Guess(organism, f"{column} says so")
+                    return Guess(organism, f"column {str(column)!r} says so")
     ids = [str(name) for name in (named.names if named.ids is None else named.ids)]
     for organism, (prefix, _, _) in _ORGANISMS.items():
         starting = sum(re.match(rf"{prefix}\d", name) is not None for name in ids)
         if 2 * starting > len(ids):
             return Guess(organism, f"Ensembl ids begin with {prefix}")
     if sum(ENSEMBL_ID.fullmatch(name) is not None for name in ids) * 2 <= len(ids):
+        for organism, prefix in _PREFIXES.items():
+            if 2 * sum(re.match(prefix, name) is not None for name in ids) > len(ids):
+                return Guess(organism, f"gene names such as {listed(named.names[:3])} begin with its genome")
         case = organism_by_case(named.names)
         if case is not None:
             spelt = "in capitals" if case == "human" else "Capitalised"
@@ -309,7 +316,7 @@ def _yaml(value: object) -> str:
 def _tell(target: Path, entries: Sequence[Entry], lacks_type: bool) -> None:
     print(f"wrote {target}")
     for entry in entries:
-        left = "-" if entry.instead == "COLUMN" else f"left as a comment: {entry.instead}"
+        left = "-" if entry.instead in ("COLUMN", "VALUE") else f"left as a comment: {entry.instead}"
         shown = left if entry.value is None else _yaml(entry.value)
         print(f"  {entry.key}: {shown}  ({entry.said})")
     if lacks_type:

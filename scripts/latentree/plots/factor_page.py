@@ -16,9 +16,9 @@ from latentree.plots.factor_panels import (
     UsagePanel,
     draw_panel,
 )
-from latentree.plots.style import GREY, Target, drawing, save, save_sentence, shortened
+from latentree.plots.style import GREY, Target, drawing, fit_title, save, save_sentence
+from latentree.seeds import CONSENSUS
 
-CONSENSUS = "consensus"
 _FACTOR = ["model", "n_factors", "factor"]
 # inches
 _LEFT, _RIGHT = 3.8, 4.4
@@ -49,7 +49,7 @@ class FactorPage:
     @property
     def title(self) -> str:
         """Which factor of which model this is."""
-        return f"{shortened(self.model, 40)}, {self.n_factors} factors: {self.factor}"
+        return f"{fit_title(self.model, self.n_factors)}: {self.factor}"
 
     @property
     def is_dead(self) -> bool:

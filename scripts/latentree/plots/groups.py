@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from latentree.plots.style import WIDTH, Target, drawing, new_figure, save, shortened
+from latentree.plots.style import WIDTH, Target, drawing, fit_title, new_figure, save, shortened
 
 _COLOURS = "Blues"
 
@@ -27,7 +27,10 @@ def draw_groups(weights: pd.DataFrame, path: Target, *, max_sets: int = 40) -> N
     n_rows = max(len(table) for table in shown.values())
     with drawing():
         width = 2.6 + len(kinds) * max(1.2, 0.2 * n_factors)
-        figure = new_figure(max(WIDTH, width), 1.3 + max(1.0, 0.155 * n_rows))
+        figure = new_figure(max(WIDTH, width), 1.5 + max(1.0, 0.155 * n_rows))
+        first = weights.iloc[0]
+        heading = f"{fit_title(first['model'], first['n_factors'])}: gene sets that they move"
+        figure.suptitle(heading, x=0.01, ha="left", fontsize=10)
         panels = figure.subplots(1, len(kinds), squeeze=False)[0]
         for axes, kind in zip(panels, kinds, strict=True):
             every = weights[weights["sets"] == kind]

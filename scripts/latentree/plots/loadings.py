@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from latentree.plots.embedding import alive_factors
-from latentree.plots.style import DIVERGING, WIDTH, Target, drawing, new_figure, save, shortened
+from latentree.plots.style import DIVERGING, WIDTH, Target, drawing, fit_title, new_figure, save, shortened
 
 
 def draw_loadings(
@@ -37,7 +37,7 @@ def draw_loadings(
         figure = new_figure(max(WIDTH, 1.6 + 0.34 * n_factors), 1.5 + max(1.0, 0.155 * len(genes)))
         axes = figure.add_subplot()
         _heat_map(axes, relative(loadings)[genes], names, labels, some_dead=not alive.all())
-        axes.set_title(title or f"{model}, {n_factors} factors: top genes", pad=8)
+        axes.set_title(title or f"{fit_title(model, n_factors)}: top genes", pad=8)
         save(figure, path)
 
 

@@ -2,18 +2,18 @@
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from latentree.plots.style import (
-    COLOURS,
     GREY,
-    MARKERS,
     WIDTH,
     Target,
     drawing,
     new_figure,
     save,
     save_sentence,
+    series_mark,
 )
 
 # where nothing is known a panel is left out
@@ -25,7 +25,9 @@ _PANELS = {
 }
 
 
-def draw_n_factors(table: pd.DataFrame, path: Target, *, title: str | None = None) -> None:
+def draw_n_factors(
+    table: pd.DataFrame, path: Target, *, title: str = "What speaks for each number of factors"
+) -> None:
     """Draw every model's fit, stability, live factors and enrichment against K; rings: recommended.
 
     Parameters
@@ -59,16 +61,24 @@ def draw_n_factors(table: pd.DataFrame, path: Target, *, title: str | None = Non
             axes.margins(0.08, 0.1)
         for axes in grid[len(panels) :]:
             axes.set_axis_off()
-        handles, labels = grid[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4))
+        handles, _ = grid[0].get_legend_handles_labels()
+        figure.legend(handles=[*handles, *_key()], loc="outside lower left", ncols=4, fontsize=8)
         if title:
             figure.suptitle(title, x=0.01, ha="left", fontsize=10)
         save(figure, path)
 
 
+def _key() -> list[Line2D]:
+    """What ring and dashes mean."""
+    return [
+        Line2D([], [], linestyle="", marker="o", mfc="none", mec=GREY, markersize=9, label="recommended"),
+        Line2D([], [], linestyle="--", color=GREY, linewidth=1, label="PCA or varimax"),
+    ]
+
+
 def _line(axes: Axes, rows: pd.DataFrame, name: str, i: int) -> None:
     """One model in one panel, its recommended number in a ring."""
-    colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+    colour, marker = series_mark(i)
     k = rows["n_factors"]
     axes.plot(
         k, rows[name], color=colour, marker=marker, markersize=4, linewidth=1.2, label=rows["model"].iloc[0]

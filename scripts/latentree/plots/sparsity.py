@@ -9,23 +9,23 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from latentree.plots.style import (
-    COLOURS,
     GREY,
-    MARKERS,
     WIDTH,
     Target,
     drawing,
     new_figure,
     save,
     save_sentence,
+    series_mark,
 )
+from latentree.seeds import CONSENSUS
 
 _PANELS = {"zeros": "exact zeros, % of loadings", "active_genes": "genes per live factor"}
 _LEGEND_COLUMNS = 4
 _DODGE = 0.06  # between two models, as a share of the way to the next number of factors
 
 
-def draw_sparsity(metrics: pd.DataFrame, path: Target, *, title: str | None = None) -> None:
+def draw_sparsity(metrics: pd.DataFrame, path: Target, *, title: str = "How sparse the loadings are") -> None:
     """Draw the share of exact zeros and the genes per factor against K: mean, and range over seeds.
 
     Models none of whose loadings is exactly zero are one grey line.
@@ -47,7 +47,7 @@ def draw_sparsity(metrics: pd.DataFrame, path: Target, *, title: str | None = No
     sparse = [str(name) for name in largest.index[largest > 0]]
     dense = [str(name) for name in largest.index[largest == 0]]
     with drawing():
-        figure = new_figure(WIDTH, 2.6 + 0.19 * -(-len(sparse) // _LEGEND_COLUMNS))
+        figure = new_figure(WIDTH, 2.8 + 0.19 * -(-len(sparse) // _LEGEND_COLUMNS))
         for axes, (column, label) in zip(figure.subplots(1, 2), _PANELS.items(), strict=True):
             if dense:
                 _grey_line(axes, fits[fits["model"].isin(dense)], column)
@@ -79,7 +79,7 @@ def sparsity_of_fits(metrics: pd.DataFrame) -> pd.DataFrame:
     Dead factors, which are all zero, count in neither number.
     """
     wanted = ["zeros", "active_genes", "alive_factors"]
-    rows = metrics[metrics["metric"].isin(wanted) & ~metrics["seed"].isin(["none", "consensus"])]
+    rows = metrics[metrics["metric"].isin(wanted) & ~metrics["seed"].isin(["none", CONSENSUS])]
     table = rows.pivot(index=["model", "n_factors", "seed"], columns="metric", values="value")
     table = table.reindex(columns=wanted).astype(float).reset_index()
     table = table[table["alive_factors"] > 0].dropna(subset=wanted)
@@ -107,7 +107,7 @@ def _line(axes: Axes, fits: pd.DataFrame, column: str, i: int, n_models: int) ->
     numbers = of_numbers.index.to_numpy(dtype=float)
     # beside each other, so that no model hides another
     place = numbers + _DODGE * min(np.diff(numbers), default=1) * (i - (n_models - 1) / 2)
-    axes.vlines(place, of_numbers["min"], of_numbers["max"], color=COLOURS[i % len(COLOURS)], linewidth=1.5)
+    axes.vlines(place, of_numbers["min"], of_numbers["max"], color=series_mark(i)[0], linewidth=1.5)
     handle = _handle(i, str(fits["model"].iloc[0]))
     handle.set_data(place, of_numbers["mean"].to_numpy())
     axes.add_line(handle)
@@ -116,15 +116,8 @@ def _line(axes: Axes, fits: pd.DataFrame, column: str, i: int, n_models: int) ->
 
 
 def _handle(i: int, model: str) -> Line2D:
-    return Line2D(
-        [],
-        [],
-        color=COLOURS[i % len(COLOURS)],
-        marker=MARKERS[i % len(MARKERS)],
-        markersize=5,
-        linewidth=1.2,
-        label=model,
-    )
+    colour, marker = series_mark(i)
+    return Line2D([], [], color=colour, marker=marker, markersize=5, linewidth=1.2, label=model)
 
 
 def _grey_line(axes: Axes, fits: pd.DataFrame, column: str) -> None:

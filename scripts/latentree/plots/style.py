@@ -21,6 +21,7 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 GREY = "#767676"
 DPI = 200
+_SVG_DPI = 144  # of the many cells in an SVG, which are pixels
 WIDTH = 5.0
 """Inches: letters stay legible on a narrow screen, and two pictures fit side by side on a wide one."""
 DIVERGING = "PuOr_r"
@@ -75,6 +76,16 @@ def cell_type_styles(names: Sequence[str]) -> dict[str, Mark]:
     }
 
 
+def series_mark(i: int) -> tuple[str, str]:
+    """Colour and marker of one line among others; the first 49 differ in either."""
+    return COLOURS[i % len(COLOURS)], MARKERS[(i + i // len(COLOURS)) % len(MARKERS)]
+
+
+def fit_title(model: object, n_factors: object) -> str:
+    """A model and its number of factors, as titles have them."""
+    return f"{model}, {n_factors} factor{'' if n_factors == 1 else 's'}"
+
+
 def shortened(name: str, limit: int = 30) -> str:
     """The name on one line, cut with an ellipsis beyond ``limit`` characters."""
     line = " ".join(str(name).split())
@@ -121,8 +132,12 @@ def save(figure: Figure, path: Target, *, dpi: int = DPI) -> None:
     for file in [path] if isinstance(path, str | Path) else path:
         with atomic_path(file) as temporary:
             # neither the time nor matplotlib's version
-            unsaid = "Date" if temporary.suffix == ".svg" else "Software"
-            figure.savefig(temporary, dpi=dpi, metadata={unsaid: None})
+            if temporary.suffix == ".svg":
+                figure.savefig(temporary, dpi=_SVG_DPI, metadata={"Date": None})
+            else:
+                # packed harder, files are hardly smaller and take twice as long
+                packing = {"compress_level": 3}
+                figure.savefig(temporary, dpi=dpi, metadata={"Software": None}, pil_kwargs=packing)
         # laid out once: it takes as long as the drawing, and the files show the same
         figure.set_layout_engine("none")
 

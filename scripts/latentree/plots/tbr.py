@@ -7,15 +7,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from latentree.plots.style import (
-    COLOURS,
     GREY,
-    MARKERS,
     WIDTH,
     Target,
     drawing,
     new_figure,
     save,
     save_sentence,
+    series_mark,
 )
 
 _PANELS = {
@@ -29,7 +28,7 @@ _DASHES = {"mcc_chance_95": ":"}
 _ERRORS = ("nmse", "log_loss")
 
 
-def draw_tbr(tbr: pd.DataFrame, path: Target, *, title: str | None = None) -> None:
+def draw_tbr(tbr: pd.DataFrame, path: Target, *, title: str = "Tree-based regularisation") -> None:
     """Draw the scores of every estimator, one group per kind of phenotype.
 
     MCC, span R² and NMSE of a simulated phenotype; NMSE, or log loss and AUROC, of a measured one.
@@ -56,7 +55,7 @@ def draw_tbr(tbr: pd.DataFrame, path: Target, *, title: str | None = None) -> No
     groups = list(dict.fromkeys(table["group"]))
     estimators = list(dict.fromkeys(table.loc[table["metric"].isin(panels), "estimator"]))
     with drawing():
-        figure = new_figure(max(WIDTH, 0.8 * len(groups)), 0.8 + 1.8 * len(panels))
+        figure = new_figure(max(WIDTH, 0.8 * len(groups)), 1.05 + 1.8 * len(panels))
         grid = figure.subplots(len(panels), 1, squeeze=False, sharex=True)[:, 0]
         for axes, metric in zip(grid, panels, strict=True):
             _panel(axes, table, metric, groups, estimators)
@@ -84,8 +83,7 @@ def _panel(axes: Axes, table: pd.DataFrame, metric: str, groups: list[str], esti
     for i, estimator in enumerate(estimators):
         mine = rows[rows["estimator"] == estimator]
         places = [groups.index(group) + offsets[i] for group in mine["group"]]
-        marker = MARKERS[i % len(MARKERS)]
-        colour = COLOURS[i % len(COLOURS)]
+        colour, marker = series_mark(i)
         axes.plot(places, mine["value"], marker, color=colour, alpha=0.75, mew=0, label=estimator)
     for reference, name in references.items():
         levels = table[table["metric"] == reference].groupby("group")["value"].mean()

@@ -22,7 +22,7 @@ def draw_tree(
     path: Target,
     *,
     n_cells: Mapping[str, int] | None = None,
-    title: str | None = None,
+    title: str = "Tree of the cell types",
 ) -> None:
     """Draw a rooted tree.
 
@@ -45,7 +45,7 @@ def draw_tree(
     leaf_width = max(text_inches(labels[i], LABEL_POINTS) for i in np.flatnonzero(tree.is_leaf))
     n_leaves = int(tree.is_leaf.sum())
     with drawing():
-        figure = new_figure(TREE_INCHES + leaf_width + 0.4, max(1.4, LEAF_INCHES * n_leaves + 0.9))
+        figure = new_figure(TREE_INCHES + leaf_width + 0.4, max(1.4, LEAF_INCHES * n_leaves + 1.1))
         axes = figure.add_subplot()
         draw_branches(axes, tree, x, y)
         write_names(axes, tree, x, y, labels, counts)
@@ -97,9 +97,15 @@ def draw_branches(axes: Axes, tree: Tree, x: np.ndarray, y: np.ndarray) -> None:
 
 
 def write_names(
-    axes: Axes, tree: Tree, x: np.ndarray, y: np.ndarray, labels: list[str], counts: Mapping[str, int]
+    axes: Axes,
+    tree: Tree,
+    x: np.ndarray,
+    y: np.ndarray,
+    labels: list[str],
+    counts: Mapping[str, int],
+    lift: float = 1.5,
 ) -> None:
-    """Names of the nodes, those without cells small and grey."""
+    """Names of the nodes, those without cells small and grey; inner ones ``lift`` points above the line."""
     for node, name in enumerate(tree.names):
         is_type = bool(tree.is_leaf[node]) or counts.get(name, 0) > 0
         if is_type:
@@ -107,7 +113,7 @@ def write_names(
         if tree.is_leaf[node]:
             shift, align, across = (5.0, 0.0), "left", "center_baseline"
         else:
-            shift, align, across = (-2.0, 1.5), "right", "bottom"
+            shift, align, across = (-2.0, lift), "right", "bottom"
         axes.annotate(
             labels[node],
             (x[node], y[node]),

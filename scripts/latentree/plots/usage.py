@@ -12,6 +12,7 @@ from latentree.plots.style import (
     WIDTH,
     Target,
     drawing,
+    fit_title,
     new_figure,
     save,
     save_sentence,
@@ -51,7 +52,7 @@ def draw_usage(table: pd.DataFrame, path: Target, *, title: str | None = None) -
         axes = figure.add_subplot()
         named_grid(axes, [f"{shortened(name, 26)} ({sizes[name]:,})" for name in types], factors)
         _dots(figure, axes, means.loc[types].to_numpy(), shares.to_numpy())
-        axes.set_title(title or f"{first['model']}, {first['n_factors']} factors: usage by cell type", pad=8)
+        axes.set_title(title or f"{fit_title(first['model'], first['n_factors'])}: usage by cell type", pad=8)
         save(figure, path)
 
 
