@@ -16,4 +16,4 @@ with rule_script(snakemake, __file__):
         table["n_factors"].astype(int) == int(snakemake.wildcards.k)
     )
     chosen &= table["seed"].astype(str) == str(snakemake.params.seed)
-    draw_groups(table[chosen], snakemake.output[0])
+    draw_groups(table[chosen], snakemake.output)

@@ -11,4 +11,4 @@ with rule_script(snakemake, __file__):
     from latentree.files import read_table
     from latentree.plots.n_factors import draw_n_factors
 
-    draw_n_factors(read_table(snakemake.input[0]), snakemake.output[0])
+    draw_n_factors(read_table(snakemake.input[0]), snakemake.output)

@@ -17,6 +17,6 @@ with rule_script(snakemake, __file__):
     draw_tbr_tree(
         Tree.from_table(table),
         shown_fit(changes),
-        snakemake.output[0],
+        snakemake.output,
         n_cells=dict(zip(table["node"], table["n_cells"], strict=True)),
     )

@@ -15,6 +15,6 @@ with rule_script(snakemake, __file__):
     table = read_table(snakemake.input[0])
     draw_tree(
         Tree.from_table(table),
-        snakemake.output[0],
+        snakemake.output,
         n_cells=dict(zip(table["node"], table["n_cells"], strict=True)),
     )

@@ -1,4 +1,4 @@
-"""Draw the cells of every fit of the first seed by UMAP."""
+"""Draw the cells of every model's consensus by UMAP."""
 
 import sys
 from pathlib import Path
@@ -12,10 +12,9 @@ with rule_script(snakemake, __file__):
 
     from latentree.plots.umap import draw_umap
 
-    files = zip(
+    drawn = zip(
         snakemake.input, snakemake.params.fits, snakemake.output.svg, snakemake.output.png, strict=True
     )
-    for file, (model, _, _), *pictures in files:
+    for file, (model, _), *files in drawn:
         factors = ad.read_h5ad(file)
-        for picture in pictures:
-            draw_umap(factors, model, picture)
+        draw_umap(factors, model, files)

@@ -167,7 +167,8 @@ class DownstreamConfig(Settings):
     )
     enrichment: EnrichmentConfig = EnrichmentConfig()  # type: ignore[call-arg]
     umap: bool = Field(
-        False, description="draw the latents by UMAP, too, beside t-SNE: half a minute more for an atlas"
+        True,
+        description="draw the latents by UMAP, too, beside t-SNE: 15 s to compile, then seconds a fit",
     )
     stability: StabilityConfig = StabilityConfig()  # type: ignore[call-arg]
 

@@ -26,7 +26,7 @@ SMALL_FITS = {
     },
     "preprocess": {"n_genes": 100},
     "models": {"sparse_vae": {"n_factors": 4, "max_epochs": 120, "checkpoint_every": 4}},
-    "downstream": {"stability": {"n_resamples": 0, "n_halves": 0}},
+    "downstream": {"umap": False, "stability": {"n_resamples": 0, "n_halves": 0}},
 }
 ATLAS = "results/pbmc/atlas.h5ad"
 TABLES = [

@@ -7,6 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import matplotlib
+import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,7 +20,16 @@ from latentree.plots.curves import draw_training
 from latentree.plots.embedding import draw_embedding, embed, spread_out, standardised, stratified_rows
 from latentree.plots.loadings import draw_loadings, relative, top_genes
 from latentree.plots.scores import draw_scores, draw_stability
-from latentree.plots.style import cell_type_styles, drawing, new_figure, save, shortened
+from latentree.plots.style import (
+    SIGNS,
+    cell_type_styles,
+    drawing,
+    fit_title,
+    new_figure,
+    save,
+    series_mark,
+    shortened,
+)
 from latentree.plots.tbr import draw_tbr
 
 SCRIPTS = Path(embedding.__file__).parents[2]
@@ -64,6 +74,34 @@ def test_colours_stay_apart_for_red_green_blindness(kind):
     seen = np.clip((rgb**2.2) @ np.array(matrices[kind]).T, 0, 1) ** (1 / 2.2)
     gaps = np.linalg.norm(seen[:, None] - seen[None], axis=2)[np.triu_indices(len(seen), 1)]
     assert gaps.min() > 0.12
+
+
+def test_ten_lines_and_two_signs_stay_apart():
+    assert len({series_mark(i) for i in range(49)}) == 49
+    # as red-green blindness sees them, the signs differ in blue and in lightness
+    below, above = (np.array(matplotlib.colors.to_rgb(colour)) for colour in SIGNS)
+    assert below[2] - above[2] > 0.4
+    assert fit_title("pca", 1) == "pca, 1 factor"
+
+
+def test_the_numbers_of_small_types_stand_beside_their_cells():
+    spread = np.random.default_rng(0).random((200, 2))
+    assert (spread == embedding._label_place(spread)).all(axis=1).any()
+    small = 0.5 + 0.001 * spread
+    assert embedding._label_place(small)[1] - small[:, 1].max() > 0.02
+
+
+def test_a_picture_is_the_same_alone_and_beside_another_file(tmp_path):
+    draw_scores(make_metrics((0, 1)), tmp_path / "alone.svg")
+    draw_scores(make_metrics((0, 1)), [tmp_path / "both.svg", tmp_path / "both.png"])
+    assert (tmp_path / "alone.svg").read_bytes() == (tmp_path / "both.svg").read_bytes()
+    assert matplotlib.image.imread(tmp_path / "both.png").shape[1] == 1000
+
+
+def test_a_subsample_is_said_to_be_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(embedding, "embed", lambda latents, seed: latents[:, :2])
+    draw_embedding(make_factors(n_cells=140), "sparse_vae", tmp_path / "e.svg", max_cells=100)
+    assert any("t-SNE of 100 of 140 cells" in text for text in comments_of(tmp_path / "e.svg"))
 
 
 def test_shortened_puts_names_on_one_line():

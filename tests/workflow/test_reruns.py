@@ -91,14 +91,15 @@ REFITS = {"refit_torch_model", "refit_matrix_model"}
 CHOICE = {"choose_n_factors", "draw_n_factors"}
 USAGE = {"measure_usage", "draw_usage"}
 TABLES = {"score_fits", "list_genes", "compare_fits", "enrich_factors", *USAGE, *REPORT, *CHOICE}
-CONSENSUS = {"build_consensus", "list_consensus"}
+PAGES = {"draw_factor_pages"}
+CONSENSUS = {"build_consensus", "list_consensus", *PAGES}
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"downstream__min_set_size": 3}, {"enrich_factors", "write_report", *CHOICE}),
-        ({"downstream__n_top_genes": 20}, {"enrich_factors", "list_genes", "write_report", *CHOICE}),
+        ({"downstream__min_set_size": 3}, {"enrich_factors", "write_report", *CHOICE, *PAGES}),
+        ({"downstream__n_top_genes": 20}, {"enrich_factors", "list_genes", "write_report", *CHOICE, *PAGES}),
         ({"tbr__penalty": 0.02}, {"fit_tbr", "collect_tbr", *REPORT}),
         ({"tbr__held_out__n_types": 1}, {"fit_tbr", "collect_tbr", *REPORT}),
         (
@@ -114,7 +115,7 @@ CONSENSUS = {"build_consensus", "list_consensus"}
         (
             {"downstream__stability__n_halves": 0},
             # the consensus says what halves of the cells do
-            {"compare_fits", "score_fits", *REPORT, *CONSENSUS, *CHOICE},
+            {"draw_fit", *TABLES, *CONSENSUS},
         ),
         # what a cluster allows
         ({"resources__max_mem_mb": 64000}, set()),
@@ -137,6 +138,7 @@ def test_a_new_seed_fits_only_that_seed(finished):
         "fit_matrix_model",
         "fit_tbr",
         "collect_tbr",
+        "draw_fit",
         *TABLES,
         *CONSENSUS,
     }
@@ -146,7 +148,7 @@ def test_a_new_seed_fits_only_that_seed(finished):
 def test_more_refits_leave_those_that_there_are(finished):
     config = finished.config(changed(downstream__stability__n_resamples=2), "changed.yaml")
     planned = finished.planned("--configfile", config)
-    assert set(planned) == {*REFITS, "compare_fits", "list_consensus", *REPORT, *CHOICE}
+    assert set(planned) == {*REFITS, "compare_fits", "list_consensus", *REPORT, *CHOICE, *PAGES}
     assert [len(planned[rule]) for rule in sorted(REFITS)] == [2, 2]
     assert all("part=r" in job for rule in REFITS for job in planned[rule])
 

@@ -216,12 +216,31 @@ def fit_files(file):
     return fits(f"<results>/{{atlas}}/fits/{{model}}/k{{k}}/seed{{seed}}/{file}")
 
 
+def picture(name, caption):
+    """The two files of a picture: an SVG for the report, a PNG for slides."""
+    path = f"<results>/{{atlas}}/figures/{name}"
+    shown = report(
+        f"{path}.svg", caption=f"../report/{caption}.rst", category="{atlas}"
+    )
+    return [shown, f"{path}.png"]
+
+
 def pictures(kind, suffix="svg"):
-    """A picture of every fit of the first seed; {atlas} stays a wildcard."""
+    """A picture of every model's consensus; {atlas} stays a wildcard."""
     return fits(
         f"<results>/{{{{atlas}}}}/figures/{kind}_{{model}}_k{{k}}.{suffix}",
         CONFIG.seeds[:1],
     )
+
+
+def factor_pages(suffix):
+    """The pages of all factors of every model, f1 first; {atlas} stays a wildcard."""
+    return [
+        f"<results>/{{atlas}}/figures/factors/{model}_k{k}/f{i}.{suffix}"
+        for model, chosen in CONFIG.models.listed().items()
+        for k in chosen.n_factors
+        for i in range(1, k + 1)
+    ]
 
 
 def condition_pictures(wildcards):
@@ -230,12 +249,23 @@ def condition_pictures(wildcards):
     return pictures("conditions") if named else []
 
 
+def condition_table(wildcards):
+    """The table of the conditions, for an atlas that names them."""
+    named = CONFIG.atlases[wildcards.atlas].condition is not None
+    return "<results>/{atlas}/tables/conditions.tsv" if named else []
+
+
 def consensus_files(file):
     """One file of every model's consensus over seeds; {atlas} stays a wildcard."""
     return fits(
         f"<results>/{{atlas}}/fits/{{model}}/k{{k}}/consensus/{file}",
         seeds=CONFIG.seeds[:1],
     )
+
+
+def described_files(file):
+    """One file of everything that tables describe: the fit of every seed, and what the seeds agree on."""
+    return fit_files(file) + consensus_files(file)
 
 
 def refit_files(file):

@@ -68,11 +68,7 @@ rule draw_tree:
     input:
         "<results>/{atlas}/environments/tree.tsv",
     output:
-        report(
-            "<results>/{atlas}/figures/tree.svg",
-            caption="../report/tree.rst",
-            category="{atlas}",
-        ),
+        picture("tree", "tree"),
     log:
         "<logs>/{atlas}/draw_tree.log",
     group:

@@ -69,11 +69,7 @@ rule draw_groups:
     input:
         "<results>/{atlas}/tables/group_weights.tsv",
     output:
-        report(
-            "<results>/{atlas}/figures/groups_{model}_k{k}.svg",
-            caption="../report/groups.rst",
-            category="{atlas}",
-        ),
+        picture("groups_{model}_k{k}", "groups"),
     log:
         "<logs>/{atlas}/draw_groups/{model}.k{k}.log",
     wildcard_constraints:

@@ -10,18 +10,10 @@ elif CONFIG.tbr:
 
 rule draw_fit:
     input:
-        factors=f"<results>/{{atlas}}/fits/{{model}}/k{{k}}/seed{FIRST_SEED[0]}/factors.h5ad",
+        factors="<results>/{atlas}/fits/{model}/k{k}/consensus/factors.h5ad",
     output:
-        embedding=report(
-            "<results>/{atlas}/figures/embedding_{model}_k{k}.svg",
-            caption="../report/embedding.rst",
-            category="{atlas}",
-        ),
-        loadings=report(
-            "<results>/{atlas}/figures/loadings_{model}_k{k}.svg",
-            caption="../report/loadings.rst",
-            category="{atlas}",
-        ),
+        embedding=picture("embedding_{model}_k{k}", "embedding"),
+        loadings=picture("loadings_{model}_k{k}", "loadings"),
     log:
         "<logs>/{atlas}/draw_fit/{model}.k{k}.log",
     group:
@@ -41,11 +33,7 @@ rule draw_training:
     input:
         f"<results>/{{atlas}}/fits/{{model}}/k{{k}}/seed{FIRST_SEED[0]}/history.tsv",
     output:
-        report(
-            "<results>/{atlas}/figures/training_{model}_k{k}.svg",
-            caption="../report/training.rst",
-            category="{atlas}",
-        ),
+        picture("training_{model}_k{k}", "training"),
     log:
         "<logs>/{atlas}/draw_training/{model}.k{k}.log",
     wildcard_constraints:
@@ -69,25 +57,10 @@ rule draw_tables:
         stability="<results>/{atlas}/tables/stability.tsv",
         tbr="<results>/{atlas}/tables/tbr.tsv" if CONFIG.tbr else [],
     output:
-        metrics=report(
-            "<results>/{atlas}/figures/scores.svg",
-            caption="../report/scores.rst",
-            category="{atlas}",
-        ),
-        stability=report(
-            "<results>/{atlas}/figures/stability.svg",
-            caption="../report/stability.rst",
-            category="{atlas}",
-        ),
-        tbr=(
-            report(
-                "<results>/{atlas}/figures/tbr.svg",
-                caption="../report/tbr.rst",
-                category="{atlas}",
-            )
-            if CONFIG.tbr
-            else []
-        ),
+        metrics=picture("scores", "scores"),
+        sparsity=picture("sparsity", "sparsity"),
+        stability=picture("stability", "stability"),
+        tbr=(picture("tbr", "tbr") if CONFIG.tbr else []),
     log:
         "<logs>/{atlas}/draw_tables.log",
     group:
@@ -107,11 +80,7 @@ rule draw_n_factors:
     input:
         "<results>/{atlas}/tables/n_factors.tsv",
     output:
-        report(
-            "<results>/{atlas}/figures/n_factors.svg",
-            caption="../report/n_factors.rst",
-            category="{atlas}",
-        ),
+        picture("n_factors", "n_factors"),
     log:
         "<logs>/{atlas}/draw_n_factors.log",
     group:
@@ -127,6 +96,33 @@ rule draw_n_factors:
         "../../scripts/draw_n_factors.py"
 
 
+rule draw_factor_pages:
+    input:
+        genes="<results>/{atlas}/tables/genes.tsv",
+        enrichment="<results>/{atlas}/tables/enrichment.tsv",
+        usage="<results>/{atlas}/tables/usage.tsv",
+        consensus="<results>/{atlas}/tables/consensus.tsv",
+    output:
+        svg=report(
+            factor_pages("svg"), caption="../report/factors.rst", category="{atlas}"
+        ),
+        png=factor_pages("png"),
+    log:
+        "<logs>/{atlas}/draw_factor_pages.log",
+    group:
+        "pictures"
+    conda:
+        "../../envs/report.yaml"
+    resources:
+        mem_mb=memory(1000),
+        runtime=minutes(15),
+    params:
+        code=code("draw_factor_pages.py"),
+        fits=DRAWN,
+    script:
+        "../../scripts/draw_factor_pages.py"
+
+
 rule write_report:
     input:
         qc="<results>/{atlas}/qc.json",
@@ -134,7 +130,10 @@ rule write_report:
         metrics="<results>/{atlas}/tables/metrics.tsv",
         genes="<results>/{atlas}/tables/genes.tsv",
         enrichment="<results>/{atlas}/tables/enrichment.tsv",
+        enrichment_summary="<results>/{atlas}/tables/enrichment_summary.tsv",
         enrichment_notes="<results>/{atlas}/tables/enrichment_notes.json",
+        usage_table="<results>/{atlas}/tables/usage.tsv",
+        conditions_table=condition_table,
         stability="<results>/{atlas}/tables/stability.tsv",
         tbr="<results>/{atlas}/tables/tbr.tsv" if CONFIG.tbr else [],
         tbr_more=[f"<results>/{{atlas}}/tables/{name}.tsv" for name in TBR_MORE],
@@ -160,6 +159,8 @@ rule write_report:
             "<results>/{atlas}/tables/group_summary.tsv" if GROUP_MODELS else []
         ),
         scores="<results>/{atlas}/figures/scores.svg",
+        sparsity="<results>/{atlas}/figures/sparsity.svg",
+        factors=factor_pages("svg"),
         stability_picture="<results>/{atlas}/figures/stability.svg",
         consensus="<results>/{atlas}/tables/consensus.tsv",
         n_factors="<results>/{atlas}/tables/n_factors.tsv",

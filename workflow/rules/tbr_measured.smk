@@ -94,11 +94,7 @@ if MEASURED_PHENOTYPE:
             tree="<results>/{atlas}/environments/tree.tsv",
             changes="<results>/{atlas}/tables/tbr_changes.tsv",
         output:
-            report(
-                "<results>/{atlas}/figures/tbr_tree.svg",
-                caption="../report/tbr_measured.rst",
-                category="{atlas}",
-            ),
+            picture("tbr_tree", "tbr_measured"),
         log:
             "<logs>/{atlas}/draw_tbr_tree.log",
         group:

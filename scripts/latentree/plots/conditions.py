@@ -1,7 +1,6 @@
 """Effects of conditions on factors: with intervals over all types, as a heat map by cell type."""
 
 import textwrap
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,7 +13,9 @@ from latentree.plots.style import (
     DIVERGING,
     GREY,
     WIDTH,
+    Target,
     drawing,
+    fit_title,
     new_figure,
     save,
     save_sentence,
@@ -28,7 +29,7 @@ _PANEL = 1.6  # inches of the intervals' panel
 _MOST_CONDITIONS = 4
 
 
-def draw_conditions(table: pd.DataFrame, path: str | Path, *, title: str | None = None) -> None:
+def draw_conditions(table: pd.DataFrame, path: Target, *, title: str | None = None) -> None:
     """Draw one fit's differences between conditions, at most four of them, one below the other.
 
     Parameters
@@ -36,7 +37,7 @@ def draw_conditions(table: pd.DataFrame, path: str | Path, *, title: str | None 
     table
         tables/conditions.tsv, the rows of one fit.
     path
-        SVG (or PNG) to write.
+        SVG or PNG to write, or several files of the same picture.
     title
         Default: the model and its number of factors.
     """
@@ -48,7 +49,7 @@ def draw_conditions(table: pd.DataFrame, path: str | Path, *, title: str | None 
     shown = conditions[:_MOST_CONDITIONS]
     types = sorted(set(table["cell_type"]) - {ALL_TYPES})
     first = table.iloc[0]
-    heading = title or f"{first['model']}, {first['n_factors']} factors: between conditions"
+    heading = title or f"{fit_title(first['model'], first['n_factors'])}: between conditions"
     if len(shown) < len(conditions):
         heading += f" ({len(shown)} of {len(conditions)})"
     width = max(WIDTH, 2.3 + COLUMN * len(factors))
@@ -86,7 +87,10 @@ def _intervals(axes: Axes, rows: pd.DataFrame, factors: list[str], width: float)
     axes.set_xticks([])
     axes.spines["bottom"].set_visible(False)
     notes = sorted({str(note) for note in rows["note"].dropna() if note})
-    said = "all types, 95% intervals (cut at the frame)" if tested.any() else "all types, cells only"
+    said = "all types, cells only, nothing tested"
+    if tested.any():
+        said = f"all types, 95% intervals (cut at the frame), orange: q < {SIGNIFICANT}".replace("0.", ".")
+        said += "" if tested.all() else ", hollow: not tested"
     lines = textwrap.wrap("; ".join([said, *notes]), int(15 * (width - 1.9)))
     axes.set_title("\n".join(lines[:4]), fontsize=7, color="#404040")
 
@@ -109,9 +113,11 @@ def _heat_map(
         edgecolors="#e4e4e4",
         linewidth=0.4,
     )
-    for marked, marker in ((q_values.to_numpy() < SIGNIFICANT, "o"), (effects.isna().to_numpy(), "x")):
-        y, x = np.nonzero(marked)
-        axes.scatter(x, y, s=9, c="black" if marker == "o" else GREY, marker=marker, linewidths=0.8)
+    y, x = np.nonzero(q_values.to_numpy() < SIGNIFICANT)
+    # white in black is seen on every colour
+    axes.scatter(x, y, s=11, c="white", edgecolors="black", linewidths=0.8)
+    y, x = np.nonzero(effects.isna().to_numpy())
+    axes.scatter(x, y, s=9, c=GREY, marker="x", linewidths=0.8)
     return mesh
 
 

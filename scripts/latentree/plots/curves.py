@@ -1,19 +1,17 @@
 """Training curves of the models fitted epoch by epoch."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from latentree.plots.style import COLOURS, GREY, WIDTH, drawing, new_figure, save, save_sentence, say
+from latentree.plots.style import COLOURS, GREY, WIDTH, Target, drawing, new_figure, save, save_sentence, say
 
 _NOT_A_LOSS = ("epoch", "cpu_seconds", "wall_seconds")
 _PANELS_PER_ROW = 2
 
 
-def draw_training(history: pd.DataFrame, path: str | Path, *, title: str | None = None) -> None:
+def draw_training(history: pd.DataFrame, path: Target, *, title: str | None = None) -> None:
     """Draw every column of a ``history.tsv`` against the epoch, one panel each.
 
     The parts of a loss differ by orders of magnitude, so that each has its own axis.
@@ -23,7 +21,7 @@ def draw_training(history: pd.DataFrame, path: str | Path, *, title: str | None 
     history
         One row per epoch: epoch, the loss by its parts, validation_loss, learning_rate.
     path
-        SVG (or PNG) to write.
+        SVG or PNG to write, or several files of the same picture.
     title
         Above all panels.
     """

@@ -1,7 +1,6 @@
 """A fit's latents in two dimensions (t-SNE, or another method), coloured by cell type."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,20 +12,33 @@ from matplotlib.patheffects import withStroke
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
-from latentree.plots.style import WIDTH, Mark, cell_type_styles, drawing, new_figure, save, say, shortened
+from latentree.plots.style import (
+    WIDTH,
+    Mark,
+    Target,
+    cell_type_styles,
+    drawing,
+    fit_title,
+    new_figure,
+    save,
+    say,
+    shortened,
+)
 
 _LEGEND_COLUMNS = 2
 _LEGEND_ROW = 0.19  # inches
 _VECTOR_CELLS = 1500  # more cells are drawn as pixels, so that the file stays small
 _CANDIDATES = 500  # cells of a type that its number may stand on
 _NEAR = 0.06  # how far cells count as near, as a share of the picture's side
+_HIDDEN = 0.02  # half the side of a number, as a share of the picture's side
+_ABOVE = 0.035
 _LABEL_DISTANCE = 0.045  # between two numbers, as a share of the picture's side
 
 
 def draw_embedding(
     factors: Any,
     model: str,
-    path: str | Path,
+    path: Target,
     *,
     seed: int = 0,
     max_cells: int = 5000,
@@ -43,7 +55,7 @@ def draw_embedding(
     model
         Name of the model.
     path
-        SVG (or PNG) to write.
+        SVG or PNG to write, or several files of the same picture.
     seed
         Seed of the subsample and of t-SNE.
     max_cells
@@ -59,7 +71,8 @@ def draw_embedding(
     cell_types = pd.Categorical(factors.obs["cell_type"])
     rows = stratified_rows(np.asarray(cell_types.codes), max_cells, seed)
     used = standardised(latents[:, alive_factors(factors, latents.shape[1])])[rows]
-    title = title or f"{model}, {latents.shape[1]} factors: {method} of {len(rows):,} cells"
+    some = "" if len(rows) == len(latents) else f" of {len(latents):,}"
+    title = title or f"{fit_title(model, latents.shape[1])}: {method} of {len(rows):,}{some} cells"
     with drawing():
         names = [str(name) for name in cell_types.categories]
         figure = new_figure(WIDTH, WIDTH + _LEGEND_ROW * (1 + -(-len(names) // _LEGEND_COLUMNS)))
@@ -154,7 +167,7 @@ def _scatter(axes: Axes, places: np.ndarray, codes: np.ndarray, marks: dict[str,
         )
     shown = np.flatnonzero(counts)
     low, span = places.min(axis=0), np.ptp(places, axis=0) + 1e-9
-    centres = np.array([_densest_cell((places[codes == code] - low) / span) for code in shown])
+    centres = np.array([_label_place((places[codes == code] - low) / span) for code in shown])
     for code, place in zip(shown, spread_out(centres, _LABEL_DISTANCE), strict=True):
         x, y = low + place * span
         axes.text(
@@ -166,6 +179,13 @@ def _scatter(axes: Axes, places: np.ndarray, codes: np.ndarray, marks: dict[str,
             weight="bold",
             path_effects=[withStroke(linewidth=2.5, foreground="white")],
         )
+
+
+def _label_place(places: np.ndarray) -> np.ndarray:
+    """Where the number of a type (n_cells, 2) stands: amid its cells, or above few that it would hide."""
+    centre = _densest_cell(places)
+    is_hidden = np.median(np.abs(places - centre).max(axis=1)) < _HIDDEN
+    return centre + np.array([0, _ABOVE if is_hidden else 0])
 
 
 def _densest_cell(places: np.ndarray) -> np.ndarray:

@@ -1,17 +1,15 @@
 """Heat map of gene sets and the factors that move them, beside the same model's with permuted sets."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from latentree.plots.style import WIDTH, drawing, new_figure, save, shortened
+from latentree.plots.style import WIDTH, Target, drawing, fit_title, new_figure, save, shortened
 
 _COLOURS = "Blues"
 
 
-def draw_groups(weights: pd.DataFrame, path: str | Path, *, max_sets: int = 40) -> None:
+def draw_groups(weights: pd.DataFrame, path: Target, *, max_sets: int = 40) -> None:
     """Draw the effects of factors (columns) on the sets (rows) that they move most.
 
     Parameters
@@ -19,7 +17,7 @@ def draw_groups(weights: pd.DataFrame, path: str | Path, *, max_sets: int = 40) 
     weights
         Rows of one fit and of its control from :func:`latentree.group_tables.weights_table`.
     path
-        SVG (or PNG) to write.
+        SVG or PNG to write, or several files of the same picture.
     max_sets
         Sets shown at most, shared out evenly among the factors (at least one each).
     """
@@ -29,7 +27,10 @@ def draw_groups(weights: pd.DataFrame, path: str | Path, *, max_sets: int = 40) 
     n_rows = max(len(table) for table in shown.values())
     with drawing():
         width = 2.6 + len(kinds) * max(1.2, 0.2 * n_factors)
-        figure = new_figure(max(WIDTH, width), 1.3 + max(1.0, 0.155 * n_rows))
+        figure = new_figure(max(WIDTH, width), 1.5 + max(1.0, 0.155 * n_rows))
+        first = weights.iloc[0]
+        heading = f"{fit_title(first['model'], first['n_factors'])}: gene sets that they move"
+        figure.suptitle(heading, x=0.01, ha="left", fontsize=10)
         panels = figure.subplots(1, len(kinds), squeeze=False)[0]
         for axes, kind in zip(panels, kinds, strict=True):
             every = weights[weights["sets"] == kind]

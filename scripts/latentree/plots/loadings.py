@@ -1,17 +1,16 @@
 """Heat map of the genes that weigh most in each factor."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from latentree.plots.embedding import alive_factors
-from latentree.plots.style import DIVERGING, WIDTH, drawing, new_figure, save, shortened
+from latentree.plots.style import DIVERGING, WIDTH, Target, drawing, fit_title, new_figure, save, shortened
 
 
 def draw_loadings(
-    factors: Any, model: str, path: str | Path, *, max_genes: int = 60, title: str | None = None
+    factors: Any, model: str, path: Target, *, max_genes: int = 60, title: str | None = None
 ) -> None:
     """Draw the top genes (rows) of all factors (columns) of one fit.
 
@@ -22,7 +21,7 @@ def draw_loadings(
     model
         Name of the model.
     path
-        SVG (or PNG) to write.
+        SVG or PNG to write, or several files of the same picture.
     max_genes
         Genes drawn at most, shared out evenly among the factors (at least one each).
     title
@@ -38,7 +37,7 @@ def draw_loadings(
         figure = new_figure(max(WIDTH, 1.6 + 0.34 * n_factors), 1.5 + max(1.0, 0.155 * len(genes)))
         axes = figure.add_subplot()
         _heat_map(axes, relative(loadings)[genes], names, labels, some_dead=not alive.all())
-        axes.set_title(title or f"{model}, {n_factors} factors: top genes", pad=8)
+        axes.set_title(title or f"{fit_title(model, n_factors)}: top genes", pad=8)
         save(figure, path)
 
 

@@ -1,12 +1,20 @@
 """What speaks for each number of factors."""
 
-from pathlib import Path
-
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from latentree.plots.style import COLOURS, GREY, MARKERS, WIDTH, drawing, new_figure, save, save_sentence
+from latentree.plots.style import (
+    GREY,
+    WIDTH,
+    Target,
+    drawing,
+    new_figure,
+    save,
+    save_sentence,
+    series_mark,
+)
 
 # where nothing is known a panel is left out
 _PANELS = {
@@ -17,7 +25,9 @@ _PANELS = {
 }
 
 
-def draw_n_factors(table: pd.DataFrame, path: str | Path, *, title: str | None = None) -> None:
+def draw_n_factors(
+    table: pd.DataFrame, path: Target, *, title: str = "What speaks for each number of factors"
+) -> None:
     """Draw every model's fit, stability, live factors and enrichment against K; rings: recommended.
 
     Parameters
@@ -25,7 +35,7 @@ def draw_n_factors(table: pd.DataFrame, path: str | Path, *, title: str | None =
     table
         ``tables/n_factors.tsv``.
     path
-        SVG (or PNG) to write.
+        SVG or PNG to write, or several files of the same picture.
     title
         Above the panels.
     """
@@ -51,16 +61,24 @@ def draw_n_factors(table: pd.DataFrame, path: str | Path, *, title: str | None =
             axes.margins(0.08, 0.1)
         for axes in grid[len(panels) :]:
             axes.set_axis_off()
-        handles, labels = grid[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4))
+        handles, _ = grid[0].get_legend_handles_labels()
+        figure.legend(handles=[*handles, *_key()], loc="outside lower left", ncols=4, fontsize=8)
         if title:
             figure.suptitle(title, x=0.01, ha="left", fontsize=10)
         save(figure, path)
 
 
+def _key() -> list[Line2D]:
+    """What ring and dashes mean."""
+    return [
+        Line2D([], [], linestyle="", marker="o", mfc="none", mec=GREY, markersize=9, label="recommended"),
+        Line2D([], [], linestyle="--", color=GREY, linewidth=1, label="PCA or varimax"),
+    ]
+
+
 def _line(axes: Axes, rows: pd.DataFrame, name: str, i: int) -> None:
     """One model in one panel, its recommended number in a ring."""
-    colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+    colour, marker = series_mark(i)
     k = rows["n_factors"]
     axes.plot(
         k, rows[name], color=colour, marker=marker, markersize=4, linewidth=1.2, label=rows["model"].iloc[0]

@@ -1,20 +1,22 @@
 """Scores of all models beside their references, and agreement of factors between fits."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
-from latentree.plots.style import COLOURS, GREY, WIDTH, drawing, new_figure, save, save_sentence
+from latentree.plots.style import COLOURS, GREY, WIDTH, Target, drawing, new_figure, save, save_sentence
+from latentree.seeds import CONSENSUS
 
 _SHOWN = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
 _COMPARISONS = {"halves": "disjoint halves", "resamples": "resamples", "seeds": "seeds"}
-_LINES = {"majority": "--", "chance": ":"}
+# chance is seen on the majority's line, too, where they are the same
+_LINES = {"majority": ("#bdbdbd", "-", 2.5), "chance": ("black", ":", 1.2)}
 
 
-def draw_scores(metrics: pd.DataFrame, path: str | Path, *, title: str | None = None) -> None:
+def draw_scores(metrics: pd.DataFrame, path: Target, *, title: str = "Cell types told from latents") -> None:
     """Draw accuracy on test cells: a dot per seed, a bar at the mean, lines at majority and chance.
 
     Parameters
@@ -22,12 +24,12 @@ def draw_scores(metrics: pd.DataFrame, path: str | Path, *, title: str | None = 
     metrics
         ``tables/metrics.tsv``: model, n_factors, seed, metric, split, value.
     path
-        SVG (or PNG) to write.
+        SVG or PNG to write, or several files of the same picture.
     title
         Above the panels.
     """
     shown = metrics["metric"].isin(list(_SHOWN)) & (metrics["split"] == "test")
-    rows = metrics[shown & (metrics["seed"].astype(str) != "consensus")].copy()
+    rows = metrics[shown & (metrics["seed"].astype(str) != CONSENSUS)].copy()
     rows["value"] = pd.to_numeric(rows["value"], errors="coerce")
     rows = rows.dropna(subset="value")
     fits = rows[~rows["model"].isin(list(_LINES))]
@@ -36,7 +38,7 @@ def draw_scores(metrics: pd.DataFrame, path: str | Path, *, title: str | None = 
         return
     names = [_fit_name(*key) for key in fits[["model", "n_factors"]].drop_duplicates().to_numpy()]
     with drawing():
-        figure = new_figure(WIDTH, 1.2 + 0.26 * len(names))
+        figure = new_figure(WIDTH, 1.5 + 0.26 * len(names))
         for axes, (metric, label) in zip(figure.subplots(1, 2, sharey=True), _SHOWN.items(), strict=True):
             mine = fits[fits["metric"] == metric]
             values = [
@@ -48,15 +50,16 @@ def draw_scores(metrics: pd.DataFrame, path: str | Path, *, title: str | None = 
             _dots(axes, names, [group.to_numpy() for group in values])
             _reference_lines(axes, rows[rows["metric"] == metric])
             axes.set_xlabel(f"{label}, test cells")
-        handles, labels = figure.axes[0].get_legend_handles_labels()
-        if labels:
-            figure.legend(handles, labels, loc="outside upper right", ncols=len(labels))
+        lines, _ = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles=[*_key("seed"), *lines], loc="outside lower left", ncols=4, fontsize=8)
         if title:
             figure.suptitle(title, x=0.01, ha="left", fontsize=10)
         save(figure, path)
 
 
-def draw_stability(stability: pd.DataFrame, path: str | Path, *, title: str | None = None) -> None:
+def draw_stability(
+    stability: pd.DataFrame, path: Target, *, title: str = "Agreement of matched factors between fits"
+) -> None:
     """Draw agreement of matched factors between fits: a dot per factor, a bar at the mean of all.
 
     A panel for each comparison that there is: halves, resamples, seeds. References come last, in grey.
@@ -67,7 +70,7 @@ def draw_stability(stability: pd.DataFrame, path: str | Path, *, title: str | No
         ``tables/stability.tsv``: model, n_factors, comparison, factor, agreement (0 to 1), reference_seed
         (``none`` for references).
     path
-        SVG (or PNG) to write.
+        SVG or PNG to write, or several files of the same picture.
     title
         Above the panels.
     """
@@ -83,7 +86,7 @@ def draw_stability(stability: pd.DataFrame, path: str | Path, *, title: str | No
     colours = [GREY if _is_reference(rows) else COLOURS[0] for _, rows in groups]
     panels = [name for name in _COMPARISONS if (table["comparison"] == name).any()]
     with drawing():
-        figure = new_figure(WIDTH, 1.3 + 0.26 * len(names))
+        figure = new_figure(WIDTH, 1.8 + 0.26 * len(names))
         for axes, name in zip(
             figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True
         ):
@@ -93,8 +96,9 @@ def draw_stability(stability: pd.DataFrame, path: str | Path, *, title: str | No
             means = [rows.loc[of, "agreement"].mean() for rows, of in zip(mine, overall, strict=True)]
             _dots(axes, names, values, means, colours)
             axes.set_xlim(-0.03, 1.03)
+            axes.set_xlabel("|correlation|")
             axes.set_title(_COMPARISONS[name])
-        figure.supxlabel("agreement of matched factors, |correlation|", fontsize=9)
+        figure.legend(handles=_key("factor", "reference"), loc="outside lower left", ncols=4, fontsize=8)
         if title:
             figure.suptitle(title, x=0.01, ha="left", fontsize=10)
         save(figure, path)
@@ -130,9 +134,20 @@ def _dots(
     axes.set_axisbelow(True)
 
 
+def _key(dot: str, grey: str | None = None) -> list[Line2D]:
+    """What dots and bars are, and whose dots are grey."""
+    names = {COLOURS[0]: dot, **({GREY: f"{dot} of a {grey}"} if grey else {})}
+    dots = [
+        Line2D([], [], linestyle="", marker="o", color=colour, mew=0, markersize=4.5, label=name)
+        for colour, name in names.items()
+    ]
+    mean = Line2D([], [], linestyle="", marker="|", color=COLOURS[5], markersize=10, mew=2, label="mean")
+    return [*dots, mean]
+
+
 def _reference_lines(axes: Axes, rows: pd.DataFrame) -> None:
     """Lines at the levels that need no model."""
-    for model, dash in _LINES.items():
+    for model, (colour, dash, width) in _LINES.items():
         level = rows.loc[rows["model"] == model, "value"].mean()
         if np.isfinite(level):
-            axes.axvline(level, color=GREY, linestyle=dash, linewidth=1, label=model)
+            axes.axvline(level, color=colour, linestyle=dash, linewidth=width, zorder=1, label=model)

@@ -1,13 +1,21 @@
 """Tree-based regularisation: what the estimators reach beside chance, noise floor and baseline."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from latentree.plots.style import COLOURS, GREY, MARKERS, WIDTH, drawing, new_figure, save, save_sentence
+from latentree.plots.style import (
+    GREY,
+    WIDTH,
+    Target,
+    drawing,
+    new_figure,
+    save,
+    save_sentence,
+    series_mark,
+)
 
 _PANELS = {
     "mcc": ("MCC of latents", {"mcc_chance": "chance", "mcc_chance_95": "its 95th percentile"}),
@@ -20,7 +28,7 @@ _DASHES = {"mcc_chance_95": ":"}
 _ERRORS = ("nmse", "log_loss")
 
 
-def draw_tbr(tbr: pd.DataFrame, path: str | Path, *, title: str | None = None) -> None:
+def draw_tbr(tbr: pd.DataFrame, path: Target, *, title: str = "Tree-based regularisation") -> None:
     """Draw the scores of every estimator, one group per kind of phenotype.
 
     MCC, span R² and NMSE of a simulated phenotype; NMSE, or log loss and AUROC, of a measured one.
@@ -30,7 +38,7 @@ def draw_tbr(tbr: pd.DataFrame, path: str | Path, *, title: str | None = None) -
     tbr
         ``tables/tbr.tsv``: estimator, phenotype, n_latents, n_changes, seed, metric, value.
     path
-        SVG (or PNG) to write.
+        SVG or PNG to write, or several files of the same picture.
     title
         Above the panels.
     """
@@ -47,7 +55,7 @@ def draw_tbr(tbr: pd.DataFrame, path: str | Path, *, title: str | None = None) -
     groups = list(dict.fromkeys(table["group"]))
     estimators = list(dict.fromkeys(table.loc[table["metric"].isin(panels), "estimator"]))
     with drawing():
-        figure = new_figure(max(WIDTH, 0.8 * len(groups)), 0.8 + 1.8 * len(panels))
+        figure = new_figure(max(WIDTH, 0.8 * len(groups)), 1.05 + 1.8 * len(panels))
         grid = figure.subplots(len(panels), 1, squeeze=False, sharex=True)[:, 0]
         for axes, metric in zip(grid, panels, strict=True):
             _panel(axes, table, metric, groups, estimators)
@@ -75,8 +83,7 @@ def _panel(axes: Axes, table: pd.DataFrame, metric: str, groups: list[str], esti
     for i, estimator in enumerate(estimators):
         mine = rows[rows["estimator"] == estimator]
         places = [groups.index(group) + offsets[i] for group in mine["group"]]
-        marker = MARKERS[i % len(MARKERS)]
-        colour = COLOURS[i % len(COLOURS)]
+        colour, marker = series_mark(i)
         axes.plot(places, mine["value"], marker, color=colour, alpha=0.75, mew=0, label=estimator)
     for reference, name in references.items():
         levels = table[table["metric"] == reference].groupby("group")["value"].mean()

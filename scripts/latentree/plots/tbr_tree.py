@@ -2,7 +2,6 @@
 
 import textwrap
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.transforms import Affine2DBase, ScaledTranslation
 
-from latentree.plots.style import COLOURS, GREY, drawing, new_figure, save
+from latentree.plots.style import COLOURS, GREY, Target, drawing, new_figure, save, text_inches
 from latentree.plots.tree import (
     LABEL_POINTS,
     LEAF_INCHES,
@@ -20,7 +19,6 @@ from latentree.plots.tree import (
     frame,
     heights,
     node_label,
-    text_inches,
     write_names,
 )
 from latentree.tree import Tree
@@ -31,6 +29,7 @@ _WIDEST = 14.0
 _SMALLEST, _LARGEST = 16.0, 90.0
 _GAP_POINTS = 12.0
 _PLACE = 0.35
+_LIFT = 4.5  # of names, above the marks
 _PREFERRED = ("two_stage", "joint")
 
 
@@ -57,10 +56,10 @@ def excludes_zero(changes: pd.DataFrame) -> pd.Series:
 def draw_tbr_tree(
     tree: Tree,
     changes: pd.DataFrame,
-    path: str | Path,
+    path: Target,
     *,
     n_cells: Mapping[str, int] | None = None,
-    title: str | None = None,
+    title: str = "Branches on which effects on the phenotype change",
 ) -> None:
     """Draw the tree, leaves below each other, with a triangle for every change.
 
@@ -72,7 +71,7 @@ def draw_tbr_tree(
     changes
         Of one fit: branch, latent, change, lower, upper.
     path
-        SVG (or PNG) to write.
+        SVG or PNG to write, or several files of the same picture.
     n_cells
         Cells of each type by its name.
     title
@@ -88,10 +87,10 @@ def draw_tbr_tree(
     latents = list(dict.fromkeys(changes["latent"]))
     drawn = changes[changes["change"] != 0]
     with drawing():
-        figure = new_figure(width + leaf_width + 0.4, max(1.4, LEAF_INCHES * n_leaves + 0.5) + 0.65)
+        figure = new_figure(width + leaf_width + 0.4, max(1.4, LEAF_INCHES * n_leaves + 0.5) + 0.8)
         axes = figure.add_subplot()
         draw_branches(axes, tree, x, y)
-        write_names(axes, tree, x, y, labels, counts)
+        write_names(axes, tree, x, y, labels, counts, lift=_LIFT)
         frame(axes, x, y, leaf_width, by_length=False, tree_inches=width)
         _draw_changes(axes, tree, drawn, latents, x, y, figure.dpi_scale_trans)
         handles = _legend(latents, drawn)
@@ -147,10 +146,12 @@ def _legend(latents: list[str], drawn: pd.DataFrame) -> list[Line2D]:
     if drawn.empty:
         return []
 
-    def handle(colour: str, marker: str, face: str, text: str) -> Line2D:
-        return Line2D(
-            [], [], linestyle="", color=colour, marker=marker, markerfacecolor=face, markersize=6, label=text
-        )
+    largest = drawn["change"].abs().max()
+
+    def handle(colour: str, marker: str, face: str, text: str, points: float = 6) -> Line2D:
+        handle = Line2D([], [], linestyle="", color=colour, marker=marker, markersize=points, label=text)
+        handle.set_markerfacecolor(face)
+        return handle
 
     changing = [latent for latent in latents if (drawn["latent"] == latent).any()]
     return [
@@ -158,6 +159,7 @@ def _legend(latents: list[str], drawn: pd.DataFrame) -> list[Line2D]:
         handle(GREY, "^", "white", "effect grows"),
         handle(GREY, "v", "white", "effect shrinks"),
         handle(GREY, "^", GREY, "filled: interval excludes 0"),
+        handle(GREY, "^", "white", f"this size: change of {largest:.2g}", points=_LARGEST**0.5),
     ]
 
 

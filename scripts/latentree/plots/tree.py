@@ -2,14 +2,12 @@
 
 import textwrap
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
-from matplotlib.textpath import TextPath
 
-from latentree.plots.style import COLOURS, GREY, drawing, new_figure, save
+from latentree.plots.style import COLOURS, GREY, Target, drawing, new_figure, save, text_inches
 from latentree.tree import Tree
 
 TREE_INCHES = 4.6
@@ -21,10 +19,10 @@ _INK = "#333333"
 
 def draw_tree(
     tree: Tree,
-    path: str | Path,
+    path: Target,
     *,
     n_cells: Mapping[str, int] | None = None,
-    title: str | None = None,
+    title: str = "Tree of the cell types",
 ) -> None:
     """Draw a rooted tree.
 
@@ -33,7 +31,7 @@ def draw_tree(
     tree
         Drawn with its branch lengths, or with aligned leaves where any length is unknown.
     path
-        SVG (or PNG) to write.
+        SVG or PNG to write, or several files of the same picture.
     n_cells
         Cells of each type by its name, written beside it. Internal nodes with cells get a large name
         too, because they are types; the names of other internal nodes are small.
@@ -47,7 +45,7 @@ def draw_tree(
     leaf_width = max(text_inches(labels[i], LABEL_POINTS) for i in np.flatnonzero(tree.is_leaf))
     n_leaves = int(tree.is_leaf.sum())
     with drawing():
-        figure = new_figure(TREE_INCHES + leaf_width + 0.4, max(1.4, LEAF_INCHES * n_leaves + 0.9))
+        figure = new_figure(TREE_INCHES + leaf_width + 0.4, max(1.4, LEAF_INCHES * n_leaves + 1.1))
         axes = figure.add_subplot()
         draw_branches(axes, tree, x, y)
         write_names(axes, tree, x, y, labels, counts)
@@ -99,9 +97,15 @@ def draw_branches(axes: Axes, tree: Tree, x: np.ndarray, y: np.ndarray) -> None:
 
 
 def write_names(
-    axes: Axes, tree: Tree, x: np.ndarray, y: np.ndarray, labels: list[str], counts: Mapping[str, int]
+    axes: Axes,
+    tree: Tree,
+    x: np.ndarray,
+    y: np.ndarray,
+    labels: list[str],
+    counts: Mapping[str, int],
+    lift: float = 1.5,
 ) -> None:
-    """Names of the nodes, those without cells small and grey."""
+    """Names of the nodes, those without cells small and grey; inner ones ``lift`` points above the line."""
     for node, name in enumerate(tree.names):
         is_type = bool(tree.is_leaf[node]) or counts.get(name, 0) > 0
         if is_type:
@@ -109,7 +113,7 @@ def write_names(
         if tree.is_leaf[node]:
             shift, align, across = (5.0, 0.0), "left", "center_baseline"
         else:
-            shift, align, across = (-2.0, 1.5), "right", "bottom"
+            shift, align, across = (-2.0, lift), "right", "bottom"
         axes.annotate(
             labels[node],
             (x[node], y[node]),
@@ -153,9 +157,3 @@ def node_label(name: str, counts: Mapping[str, int]) -> str:
     """The whole name on one line, with its cells."""
     line = " ".join(name.split()) or repr(name)
     return f"{line} ({counts[name]:,})" if counts.get(name, 0) > 0 else line
-
-
-def text_inches(text: str, points: float) -> float:
-    """Width of a text in inches."""
-    # TextPath reads "$" as formulas; two of the wrong letters do not matter for a width
-    return float(TextPath((0, 0), text.replace("$", "S"), size=points).get_extents().width) / 72

@@ -1,15 +1,15 @@
 """UMAP of a fit's latents, coloured by cell type."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from latentree.plots.embedding import draw_embedding, principal_components
+from latentree.plots.style import Target
 
 
-def draw_umap(factors: Any, model: str, path: str | Path, **options: Any) -> None:
+def draw_umap(factors: Any, model: str, path: Target, **options: Any) -> None:
     """As :func:`latentree.plots.embedding.draw_embedding`, by UMAP instead of t-SNE."""
     draw_embedding(factors, model, path, method="UMAP", place=embed_by_umap, **options)
 

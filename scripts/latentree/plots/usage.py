@@ -1,7 +1,5 @@
 """Which cell types use which factors: a dot for each pair, by share of cells and mean usage."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,7 +10,9 @@ from latentree.plots.style import (
     DIVERGING,
     GREY,
     WIDTH,
+    Target,
     drawing,
+    fit_title,
     new_figure,
     save,
     save_sentence,
@@ -26,7 +26,7 @@ _LARGEST = 9.0  # points, a dot's width where all cells of the type use the fact
 _LIMIT = 2.0  # sd at which colours end
 
 
-def draw_usage(table: pd.DataFrame, path: str | Path, *, title: str | None = None) -> None:
+def draw_usage(table: pd.DataFrame, path: Target, *, title: str | None = None) -> None:
     """Draw the usage of one fit's factors (columns) by cell type (rows).
 
     Parameters
@@ -34,7 +34,7 @@ def draw_usage(table: pd.DataFrame, path: str | Path, *, title: str | None = Non
     table
         tables/usage.tsv, the rows of one fit.
     path
-        SVG (or PNG) to write.
+        SVG or PNG to write, or several files of the same picture.
     title
         Default: the model and its number of factors.
     """
@@ -52,7 +52,7 @@ def draw_usage(table: pd.DataFrame, path: str | Path, *, title: str | None = Non
         axes = figure.add_subplot()
         named_grid(axes, [f"{shortened(name, 26)} ({sizes[name]:,})" for name in types], factors)
         _dots(figure, axes, means.loc[types].to_numpy(), shares.to_numpy())
-        axes.set_title(title or f"{first['model']}, {first['n_factors']} factors: usage by cell type", pad=8)
+        axes.set_title(title or f"{fit_title(first['model'], first['n_factors'])}: usage by cell type", pad=8)
         save(figure, path)
 
 
