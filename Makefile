@@ -14,7 +14,7 @@ REPRODUCE_CONFIG = data: $(or $(REPRODUCE_DATA),null), movielens: $(or $(MOVIELE
 .PHONY: setup demo test env-test env-pins cluster-test lint schema bench bench-setup reproduce reproduce-quick
 .DEFAULT_GOAL := demo
 
-setup: $(VENV)/.up-to-date
+setup: $(VENV)/.up-to-date $(BIN)/latentree
 
 # the library is not installed but found where it lies, so that the commit pins the code that runs
 $(VENV)/.up-to-date: requirements.txt requirements-dev.txt
@@ -23,6 +23,11 @@ $(VENV)/.up-to-date: requirements.txt requirements-dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	echo "$(CURDIR)/scripts" > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/latentree-here.pth"
 	touch $@
+
+# `latentree`, once the environment is active
+$(BIN)/latentree: | $(VENV)/.up-to-date
+	printf '#!/bin/sh\nexec "$$(dirname "$$0")/python" -m latentree "$$@"\n' > $@
+	chmod +x $@
 
 demo: setup
 	$(BIN)/snakemake --cores $(CORES)

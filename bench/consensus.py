@@ -21,10 +21,12 @@ from latentree.api import Fit, fit
 from latentree.atlas import modelled_matrix, read_atlas
 from latentree.config import DownstreamConfig
 from latentree.consensus_files import consensus_anndata, consensus_of, consensus_rows, consensus_table
+from latentree.enrichment_tables import enrich
 from latentree.metrics.mcc import correlations
 from latentree.n_factors import n_factors_table
 from latentree.resampling import draw_part
-from latentree.scores import LoadedFit, enrichment_table, metrics_table
+from latentree.scores import LoadedFit, metrics_table
+from latentree.seeds import CONSENSUS
 from latentree.simulate import SimulatedPrograms, simulate_programs
 from latentree.stability import gathered_refits, reference_refits, stability_table
 
@@ -79,8 +81,8 @@ def measured(sim: SimulatedPrograms, grid: list[int], seeds: range) -> dict[str,
     groups += reference_refits(modelled_matrix(atlas), atlas.obs_names, fits, refits)
     stability = stability_table(fits, groups, 0)
     of_consensus = consensus_table(tables, stability)
-    settings = DownstreamConfig()
-    enrichment = enrichment_table([*fits, *consensuses.values()], sim.gene_sets, settings)
+    settings = DownstreamConfig.model_validate({"enrichment": {"gsea": False}})
+    enrichment = enrich([*fits, *consensuses.values()], sim.gene_sets, settings).table
     metrics = metrics_table("simulated", fits)
     choice = n_factors_table([(MODEL, k) for k in grid], metrics, stability, of_consensus, enrichment)
     print(choice.to_string(), flush=True)
@@ -128,7 +130,6 @@ def against_truth(sim: SimulatedPrograms, found: LoadedFit, stable: pd.Series) -
 
 def _one_to_one(strength: np.ndarray) -> np.ndarray:
     """Strength (n_programs,) of each program's partner."""
-
     rows, columns = linear_sum_assignment(strength, maximize=True)
     matched = np.zeros(len(strength))
     matched[rows] = strength[rows, columns]
@@ -139,7 +140,7 @@ def sets_first(sim: SimulatedPrograms, found: LoadedFit, enrichment: pd.DataFram
     """Programs whose planted set is the first of the factor that is theirs."""
     by_loadings, _ = truth(sim, found)
     mine = enrichment[enrichment["n_factors"] == found.n_factors]
-    mine = mine[mine["seed"].astype(str) == "consensus"]
+    mine = mine[(mine["seed"].astype(str) == CONSENSUS) & (mine["method"] == "ora")]
     first = mine.drop_duplicates("factor").set_index("factor")["gene_set"]
     partners = by_loadings.argmax(axis=1)
     return sum(first.get(f"f{factor + 1}") == f"program{k + 1}" for k, factor in enumerate(partners))

@@ -53,6 +53,7 @@ def jobs(quick: bool) -> list[Job]:
         Job("ablation", ("--atlases", *(atlases if quick else ("zeisel2015",))), takes_data=True),
         Job("accuracy", ("--splits", "3"), takes_data=True),
         Job("likelihoods", takes_data=True),
+        Job("consensus"),
     ]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import page_fits
 import page_models
+import page_programs
 import page_speed
 import page_tbr
 from bench_tools import ROOT, parser
@@ -43,6 +44,7 @@ def main() -> None:
 def written(folder: Path) -> str:
     """The page of the tables in a folder."""
     makers = [*page_fits.SECTIONS, *page_models.SECTIONS, *page_speed.SECTIONS, *page_tbr.SECTIONS]
+    makers += page_programs.SECTIONS
     sections = [make(folder) for make in makers]
     bars = [bar for section in sections for bar in section.bars]
     lines = [INTRODUCTION, *machine(folder), *verdicts(bars)]

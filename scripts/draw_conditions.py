@@ -1,4 +1,4 @@
-"""Draw the effects of the conditions on the factors of every fit of the first seed."""
+"""Draw the effects of the conditions on the factors of every model's consensus."""
 
 import sys
 from pathlib import Path
@@ -10,9 +10,10 @@ from latentree.job import rule_script
 with rule_script(snakemake, __file__):
     from latentree.files import read_table
     from latentree.plots.conditions import draw_conditions
+    from latentree.seeds import CONSENSUS
 
     table = read_table(snakemake.input[0])
     drawn = zip(snakemake.params.fits, snakemake.output.svg, snakemake.output.png, strict=True)
-    for (model, n_factors, seed), *files in drawn:
-        of_fit = (table["model"] == model) & (table["n_factors"] == n_factors) & (table["seed"] == str(seed))
+    for (model, n_factors), *files in drawn:
+        of_fit = (table["model"] == model) & (table["n_factors"] == n_factors) & (table["seed"] == CONSENSUS)
         draw_conditions(table[of_fit], files)

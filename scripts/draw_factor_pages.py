@@ -12,7 +12,7 @@ with rule_script(snakemake, __file__):
     from latentree.plots.factor_page import draw_factor_page, factor_pages
 
     tables = [read_table(snakemake.input[name]) for name in ("genes", "enrichment", "usage", "consensus")]
-    fits = [(model, n_factors) for model, n_factors, _ in snakemake.params.fits]
-    drawn = zip(factor_pages(*tables, fits=fits), snakemake.output.svg, snakemake.output.png, strict=True)
+    pages = factor_pages(*tables, fits=snakemake.params.fits)
+    drawn = zip(pages, snakemake.output.svg, snakemake.output.png, strict=True)
     for page, *files in drawn:
         draw_factor_page(page, files)

@@ -1,4 +1,4 @@
-"""Draw the cells of every fit of the first seed by UMAP."""
+"""Draw the cells of every model's consensus by UMAP."""
 
 import sys
 from pathlib import Path
@@ -15,6 +15,6 @@ with rule_script(snakemake, __file__):
     drawn = zip(
         snakemake.input, snakemake.params.fits, snakemake.output.svg, snakemake.output.png, strict=True
     )
-    for file, (model, _, _), *files in drawn:
+    for file, (model, _), *files in drawn:
         factors = ad.read_h5ad(file)
         draw_umap(factors, model, files)

@@ -21,7 +21,6 @@ with rule_script(snakemake, __file__):
         return LoadedFit.from_anndata(result.factors, result.summary)
 
     fits = [read_fit(Path(file).parent) for file in snakemake.input.factors]
-    fits += [read_fit(Path(file).parent) for file in snakemake.input.consensus]
     column = snakemake.params.batch
     batches = atlas.obs[column] if column else None
     write_table(metrics_table(snakemake.wildcards.atlas, fits, reference, batches), snakemake.output[0])

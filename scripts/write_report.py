@@ -18,6 +18,7 @@ with rule_script(snakemake, __file__):
         Path(snakemake.output[0]),
         versions=provenance.loaded_versions(),
         run={
+            **provenance.run_in_words(snakemake.config["results"]),
             "commit": provenance.commit_in_words(Path(__file__).resolve().parents[1]),
             "code (SHA-256)": snakemake.params.code,
         },

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from latentree.atlas import read_atlas
     from latentree.errors import InputError
     from latentree.export import to_mudata
+    from latentree.interpret import consensus_of, enrich, halves_of, usage_by_type
     from latentree.tbr import fit_tbr
     from latentree.tree import Tree
 
@@ -26,15 +27,19 @@ __all__ = [
     "InputError",
     "Tree",
     "__version__",
+    "consensus_of",
+    "enrich",
     "fit",
     "fit_stack",
     "fit_tbr",
+    "halves_of",
     "load",
     "metrics",
     "project",
     "read_atlas",
     "simulate",
     "to_mudata",
+    "usage_by_type",
 ]
 
 # module and attribute; no attribute: the module itself
@@ -42,15 +47,19 @@ _PUBLIC = {
     "Fit": ("latentree.api", "Fit"),
     "InputError": ("latentree.errors", "InputError"),
     "Tree": ("latentree.tree", "Tree"),
+    "consensus_of": ("latentree.interpret", "consensus_of"),
+    "enrich": ("latentree.interpret", "enrich"),
     "fit": ("latentree.api", "fit"),
     "fit_stack": ("latentree.api", "fit_stack"),
     "fit_tbr": ("latentree.tbr", "fit_tbr"),
+    "halves_of": ("latentree.interpret", "halves_of"),
     "load": ("latentree.api", "load"),
     "metrics": ("latentree.metrics", None),
     "project": ("latentree.api", "project"),
     "read_atlas": ("latentree.atlas", "read_atlas"),
     "simulate": ("latentree.simulate", None),
     "to_mudata": ("latentree.export", "to_mudata"),
+    "usage_by_type": ("latentree.interpret", "usage_by_type"),
 }
 
 

@@ -16,6 +16,7 @@ from latentree.enrichment_config import EnrichmentConfig, library_name
 from latentree.errors import InputError, listed, nearest
 from latentree.model_settings import MODEL_SETTINGS
 from latentree.models_config import ModelsConfig
+from latentree.obs_columns import plain_name
 from latentree.reproduction.settings import ReproductionSettings
 from latentree.settings import (
     EnvironmentSettings,
@@ -100,6 +101,11 @@ class AtlasSettings(Settings):
         if name != value and name not in BUILTIN_ATLASES:
             raise ValueError(f"no built-in atlas of that name; there is {listed(BUILTIN_ATLASES)}")
         return value
+
+    @field_validator("cell_type", "library_size", "split_by", "batch", "condition", "sample")
+    @classmethod
+    def _columns_have_plain_names(cls, value: str | None) -> str | None:
+        return None if value is None else plain_name(value)
 
     @model_validator(mode="after")
     def _address_has_checksum(self) -> "AtlasSettings":
@@ -284,6 +290,20 @@ def checked(kind: type[Settings], settings: Mapping[str, Any] | None, where: str
         raise InputError(where, "; ".join(problems), "Mend the keys named here") from None
 
 
+_IN_WORDS = {
+    "model_type": "should be a section of keys and values",
+    "dict_type": "should be a section of keys and values",
+    "list_type": "should be a list, such as [a, b]",
+    "too_short": "should not be empty",
+    "string_too_short": "should not be empty",
+    "int_parsing": "should be a whole number",
+    "int_from_float": "should be a whole number",
+    "float_parsing": "should be a number",
+    "string_type": "should be text; put it in quotes",
+}
+"""Pydantic's messages that say more of Python than of the config."""
+
+
 def problem_in_words(details: ErrorDetails, root: type[Settings] = Config) -> str:
     """One pydantic error in words: key, problem, value."""
     path = [str(part) for part in details["loc"]]
@@ -295,7 +315,7 @@ def problem_in_words(details: ErrorDetails, root: type[Settings] = Config) -> st
     value = details["input"]
     if value is None:
         return f"key {key!r} has no value"
-    message = details["msg"].removeprefix("Value error, ")
+    message = _IN_WORDS.get(details["type"], details["msg"].removeprefix("Value error, "))
     shown = "" if isinstance(value, dict | Settings) else f" (got {value!r})"
     return f"key {key!r}: {message[0].lower()}{message[1:]}{shown}"
 

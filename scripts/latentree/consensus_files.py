@@ -10,9 +10,8 @@ import pandas as pd
 from latentree.consensus import Consensus, SeedFit, build_consensus
 from latentree.factor_matching import FactorSet
 from latentree.scores import factor_names
+from latentree.seeds import CONSENSUS
 
-CONSENSUS = "consensus"
-"""What stands for the seed."""
 CONSENSUS_COLUMNS = [
     "model",
     "n_factors",
@@ -26,10 +25,12 @@ CONSENSUS_COLUMNS = [
     "pca_reference",
     "halves_of_cells",
     "stable",
+    "members",
     "note",
 ]
 _ONE_SEED = "one seed only: stability over seeds cannot be known"
 _BY_CONSTRUCTION = "the seeds agree by construction, which says nothing of other cells: see halves_of_cells"
+_BEYOND = "beyond n_factors, so not in factors.h5ad"
 # of a fit's summary what holds for all seeds
 _SHARED = ("model", "n_factors", "settings", "versions", "atlas_sha256", "scale", "n_cells", "n_genes")
 
@@ -75,9 +76,8 @@ def consensus_anndata(first: ad.AnnData, consensus: Consensus) -> ad.AnnData:
     """factors.h5ad of a consensus, with the keys of a fit's; ``first`` is the first seed's."""
     facts = first.uns["latentree"]
     model = facts["model"]
-    factors = ad.AnnData(
-        obs=first.obs[["cell_type", "split"]].copy(), var=pd.DataFrame(index=first.var_names)
-    )
+    known = [column for column in ("cell_type", "split") if column in first.obs]
+    factors = ad.AnnData(obs=first.obs[known].copy(), var=pd.DataFrame(index=first.var_names))
     factors.obsm[f"X_{model}"] = consensus.latents
     factors.varm[f"{model}_loadings"] = consensus.loadings
     if consensus.inclusion is not None:
@@ -139,14 +139,14 @@ def consensus_summary(summaries: Sequence[Mapping[str, Any]], consensus: Consens
         "halves_of_cells": _json_number(stability.all_halves_of_cells),
         "chance_95": _json_number(stability.chance_95),
         "members": [
-            {
-                str(summary["seed"]): f"f{own + 1}"
-                for summary, own in zip(summaries, group, strict=True)
-                if own >= 0
-            }
-            for group in consensus.members.T
+            _members(group, [summary["seed"] for summary in summaries]) for group in consensus.members.T
         ],
     }
+
+
+def _members(group: np.ndarray, seeds: Sequence[int]) -> dict[str, str]:
+    """Which factor of each seed is in a group (n_seeds,), by the seed; seeds without one are left out."""
+    return {str(seed): f"f{own + 1}" for seed, own in zip(seeds, group, strict=True) if own >= 0}
 
 
 def _json_number(value: float) -> float | None:
@@ -162,7 +162,7 @@ def consensus_rows(model: str, n_factors: int, seeds: Sequence[int], consensus: 
     n_live, n_groups = consensus.n_live, len(stability.mean)
     names = [*factor_names(n_live), *(f"x{i}" for i in range(1, n_groups - n_live + 1))]
     general = _ONE_SEED if len(seeds) == 1 else _BY_CONSTRUCTION if stability.by_construction else ""
-    notes = [general] * n_live + [_beyond(group, seeds) for group in consensus.members.T[n_live:]]
+    notes = [general] * n_live + [_BEYOND] * (n_groups - n_live)
     table = pd.DataFrame(
         {
             "factor": names,
@@ -172,6 +172,7 @@ def consensus_rows(model: str, n_factors: int, seeds: Sequence[int], consensus: 
             "half_agreement": stability.half_agreement,
             "halves_of_cells": stability.halves_of_cells,
             "stable": stability.verdicts,
+            "members": [_in_one_field(_members(group, seeds)) for group in consensus.members.T],
             "note": notes,
         }
     )
@@ -186,6 +187,7 @@ def consensus_rows(model: str, n_factors: int, seeds: Sequence[int], consensus: 
             "half_agreement": stability.all_half_agreement,
             "halves_of_cells": stability.all_halves_of_cells,
             "stable": "",
+            "members": "",
             "note": "; ".join(filter(None, (counted, general))),
         }
         table = pd.concat([pd.DataFrame([overall]), table], ignore_index=True)
@@ -198,12 +200,9 @@ def consensus_rows(model: str, n_factors: int, seeds: Sequence[int], consensus: 
     )[CONSENSUS_COLUMNS]
 
 
-def _beyond(group: np.ndarray, seeds: Sequence[int]) -> str:
-    """What is said of a group (n_seeds,) for which n_factors leaves no place."""
-    where = ", ".join(
-        f"f{own + 1} of seed {seed}" for seed, own in zip(seeds, group, strict=True) if own >= 0
-    )
-    return f"beyond n_factors, so not in factors.h5ad: {where}"
+def _in_one_field(members: Mapping[str, str]) -> str:
+    """``0:f3;1:f1``"""
+    return ";".join(f"{seed}:{factor}" for seed, factor in members.items())
 
 
 def consensus_table(parts: Sequence[pd.DataFrame], stability: pd.DataFrame) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """Fits as MuData: cells x genes and cells x programs in one object, as gene_network_evaluation reads it."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,22 +19,27 @@ if TYPE_CHECKING:
 _RNA = "rna"
 
 
-def to_mudata(atlas: ad.AnnData, fits: "Sequence[Fit | ad.AnnData]") -> "MuData":
+def to_mudata(
+    atlas: ad.AnnData, fits: "Sequence[Fit | ad.AnnData] | Mapping[str, Fit | ad.AnnData]"
+) -> "MuData":
     """One modality of genes and one of programs per fit.
+
+    gene_network_evaluation finds both under its default keys with ``fits={"prog": fit}``.
 
     Parameters
     ----------
     atlas
         The atlas that the fits are of, with at least their cells and genes.
     fits
-        Fits, or AnnData as factors.h5ad holds them, all of the same cells and genes.
+        Fits, or AnnData as factors.h5ad holds them, all of the same cells and genes; by name of the
+        modality, or named by their models.
 
     Returns
     -------
-    mod["rna"]: the cells x modelled genes of the atlas. A fit's modality is named by its model, or
-    ``{model}_k{k}_seed{seed}`` where several fits have the same: X (n_cells, n_programs) usage, obs of the
-    atlas, var_names ``{modality}_f1``, ..., varm["loadings"] (n_programs, n_genes), uns["var_names"] the
-    genes. Dead programs are left out.
+    mod["rna"]: the cells x modelled genes of the atlas. A fit's modality is named as given, else by its
+    model, or ``{model}_k{k}_seed{seed}`` where several fits have the same: X (n_cells, n_programs) usage,
+    obs of the atlas, var_names ``{modality}_f1``, ..., varm["loadings"] (n_programs, n_genes),
+    uns["var_names"] the genes. Dead programs are left out.
 
     Raises
     ------
@@ -42,7 +47,8 @@ def to_mudata(atlas: ad.AnnData, fits: "Sequence[Fit | ad.AnnData]") -> "MuData"
         mudata is not installed, or the fits are not of these cells and genes.
     """
     mudata = _mudata()
-    tables = [fit if isinstance(fit, ad.AnnData) else fit.factors for fit in fits]
+    listed_fits = list(fits.values()) if isinstance(fits, Mapping) else list(fits)
+    tables = [fit if isinstance(fit, ad.AnnData) else fit.factors for fit in listed_fits]
     if not tables:
         raise InputError("fits", "there are none", "Give at least one fit")
     first = tables[0]
@@ -64,9 +70,9 @@ def to_mudata(atlas: ad.AnnData, fits: "Sequence[Fit | ad.AnnData]") -> "MuData"
         raise InputError("fits", "are of different cells or genes", "Export fits of one atlas together")
     rna = atlas[first.obs_names, first.var_names].copy()
     models = Counter(str(table.uns["latentree"]["model"]) for table in tables)
+    own_names = [_name(table, alone=models[str(table.uns["latentree"]["model"])] == 1) for table in tables]
     modalities = {_RNA: rna}
-    for table in tables:
-        name = _name(table, alone=models[str(table.uns["latentree"]["model"])] == 1)
+    for name, table in zip(fits if isinstance(fits, Mapping) else own_names, tables, strict=True):
         if name in modalities:
             raise InputError("fits", f"{name} is there twice", "Give every fit once")
         modalities[name] = _programs(table, name, rna)
@@ -75,7 +81,11 @@ def to_mudata(atlas: ad.AnnData, fits: "Sequence[Fit | ad.AnnData]") -> "MuData"
         return mudata.MuData(modalities)
 
 
-def write_mudata(atlas: ad.AnnData, fits: "Sequence[Fit | ad.AnnData]", path: str | Path) -> None:
+def write_mudata(
+    atlas: ad.AnnData,
+    fits: "Sequence[Fit | ad.AnnData] | Mapping[str, Fit | ad.AnnData]",
+    path: str | Path,
+) -> None:
     """Write what :func:`to_mudata` gives as an .h5mu file, whole or not at all."""
     made = to_mudata(atlas, fits)
     with atomic_path(path) as temporary, _mudata().set_options(pull_on_update=False):

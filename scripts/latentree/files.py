@@ -21,9 +21,9 @@ _NAMES = (
     "agrees", "atlas", "bootstrap_unit", "branch", "carried_by", "cell_type", "cell_types_below",
     "comparison", "condition", "direction", "environment", "estimator", "experiment", "explanation",
     "factor", "fit_metric", "gene", "gene_set", "genes", "held_out", "input_source", "latent",
-    "latent_source", "like", "method", "metric", "model", "nearest", "node", "note", "paper", "parent",
-    "phenotype", "published", "quantity", "recommended", "reference", "reference_seed", "seed", "setting",
-    "split", "stable", "test",
+    "latent_source", "like", "members", "method", "metric", "model", "nearest", "node", "note", "paper",
+    "parent", "phenotype", "published", "quantity", "recommended", "reference", "reference_seed", "seed",
+    "setting", "split", "stable", "test",
 )  # fmt: skip
 _NUMBERS = (
     "agreement", "alive_factors", "branch_length", "chance_95", "change", "control_max", "control_mean",

@@ -5,6 +5,7 @@ The Snakefile asks here and so does ``latentree check``, which looks further int
 """
 
 import copy
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -14,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from latentree.config import AtlasSettings, Config, problem_in_words
+from latentree.config import RESERVED_NAMES, AtlasSettings, Config, problem_in_words
 from latentree.enrichment_config import library_name
 from latentree.errors import InputError, listed, nearest
 from latentree.gene_sets import holds_regulons, read_gmt, read_sets
@@ -135,13 +136,24 @@ def _without_contradiction(holders: list[tuple[dict[str, Any], Any]], place: dic
     holder, key = holders[-1]
     names = [name for _, name in holders]
     if names == ["atlases"]:
-        holder[key] = {f"atlas{number}": atlas for number, atlas in enumerate(place.values(), start=1)}
+        holder[key] = _with_good_names(place)
     elif names[0] == "atlases":
         place["path"] = _UNKNOWN
     elif place.keys() - {"gene_sets", "regulators"}:
         holder[key] = {name: place[name] for name in ("gene_sets", "regulators") if name in place}
     else:
         del holder[key]
+
+
+def _with_good_names(atlases: dict[str, Any]) -> dict[str, Any]:
+    """Atlases under the names that they have, as far as these can be names."""
+    good: dict[str, Any] = {}
+    for name, atlas in atlases.items():
+        new = re.sub(r"[^A-Za-z0-9_-]", "_", str(name)) or "_"
+        while new in RESERVED_NAMES or new in good or (new != name and new in atlases):
+            new += "_"
+        good[new] = atlas
+    return good
 
 
 # ---- the files
@@ -151,6 +163,9 @@ def file_problems(config: Config, locate: Locate, look: AtlasCheck) -> list[Inpu
     """What is wrong with the files that a config names; small ones are read."""
     found: list[InputError] = []
     seen: set[str] = set()
+    if Path(config.results).exists() and not Path(config.results).is_dir():
+        said = f"{config.results} is a file, not a folder"
+        found.append(InputError("config key results", said, "Name a folder, or move the file away"))
     for name, atlas in config.atlases.items():
         if atlas.is_file and is_known(atlas.path):
             with noted(found):
@@ -190,6 +205,11 @@ def header_problems(name: str, atlas: AtlasSettings, config: Config, path: Path)
                     "Name one of these",
                 )
             )
+    for model, chosen in config.models.listed().items():
+        own = getattr(chosen, "batch", None)
+        if own is not None:
+            with noted(found):
+                require_obs_column(path, own, f"models.{model}.batch")
     size = atlas_size(path)
     return found + ([] if size is None else factor_problems(config, atlas.path, *size))
 
@@ -290,7 +310,7 @@ def _require_file(file: str, key: str, locate: Locate) -> None:
     if not Path(locate(file)).is_file():
         raise InputError(
             f"config key {key}",
-            f"no such file: {file}",
+            f"{file} is a folder, not a file" if Path(locate(file)).is_dir() else f"no such file: {file}",
             "Mend the path; it is relative to the working directory",
         )
 

@@ -1,5 +1,6 @@
 """The config's key `models`: each model's settings and its numbers of factors."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import (
@@ -30,6 +31,17 @@ AUTO_N_FACTORS = [5, 10, 15, 20, 30]
 """What ``n_factors: auto`` means. Numbers, because which files a run makes must be known before it starts."""
 
 
+_PRIOR_OF_KEY = {
+    "mean_variance": "anisotropic", "nu": "student_t", "n_clusters": "clusters",
+    "cluster_variance": "clusters", "gamma": "sparse", "spike_sd": "sparse",
+}  # fmt: skip
+_MAPPING_OF_KEY = {
+    "gamma": "sparse", "gamma_ramp": "sparse", "penalise": "sparse", "n_clusters": "clusters",
+    "learn_proportions": "clusters", "blocks": "hierarchy", "block_slope": "hierarchy",
+}  # fmt: skip
+"""The one choice that reads a key, of those that not every choice reads."""
+
+
 class _NumberOfFactors(Settings):
     n_factors: Annotated[list[Annotated[int, Field(ge=1)]], AfterValidator(each_once)] = Field(
         [10],
@@ -43,6 +55,8 @@ class _NumberOfFactors(Settings):
     def _grid(cls, value: Any) -> Any:
         if value == "auto":
             return list(AUTO_N_FACTORS)
+        if isinstance(value, str):
+            raise ValueError("should be a number, a list of numbers, or auto")
         return [value] if isinstance(value, int) else value
 
 
@@ -73,8 +87,26 @@ class OIVAEConfig(_NumberOfFactors, OIVAESettings):
         return value
 
 
+def _require_read(settings: Settings, chooser: str, readers: Mapping[str, str]) -> None:
+    """Refuse keys that only another choice reads; at their defaults they say nothing."""
+    chosen = getattr(settings, chooser)
+    unread = {
+        key: reader
+        for key, reader in readers.items()
+        if reader != chosen and getattr(settings, key) != type(settings).model_fields[key].default
+    }
+    if unread:
+        said = ", ".join(f"only {chooser}: {reader} reads {key}" for key, reader in unread.items())
+        raise ValueError(f"{said}; it is {chosen}: leave out what it does not read, or mend {chooser}")
+
+
 class DDVAEConfig(_NumberOfFactors, DDVAESettings):
     """dd_vae"""
+
+    @model_validator(mode="after")
+    def _prior_reads_its_keys(self) -> "DDVAEConfig":
+        _require_read(self, "prior", _PRIOR_OF_KEY)
+        return self
 
     @model_validator(mode="after")
     def _clusters_find_room(self) -> "DDVAEConfig":
@@ -87,6 +119,11 @@ class DDVAEConfig(_NumberOfFactors, DDVAESettings):
 
 class IntelVAEConfig(_NumberOfFactors, IntelVAESettings):
     """intel_vae"""
+
+    @model_validator(mode="after")
+    def _mapping_reads_its_keys(self) -> "IntelVAEConfig":
+        _require_read(self, "mapping", _MAPPING_OF_KEY)
+        return self
 
     @model_validator(mode="after")
     def _mapping_finds_room(self) -> "IntelVAEConfig":

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from latentree.seeds import CONSENSUS
+
 N_FACTORS_COLUMNS = [
     "model",
     "n_factors",
@@ -64,7 +66,7 @@ def n_factors_table(
     rows = []
     for model in sorted({model for model, _ in fits}):
         numbers = sorted({k for name, k in fits if name == model})
-        of_model = metrics[(metrics["model"] == model) & (metrics["seed"].astype(str) != "consensus")]
+        of_model = metrics[(metrics["model"] == model) & (metrics["seed"].astype(str) != CONSENSUS)]
         metric, split = _fit_metric(of_model, numbers)
         for k in numbers:
             mine = of_model[of_model["n_factors"] == k]

@@ -11,6 +11,11 @@ _FOUND = "_found"
 _UNREADABLE = (ImportError, OSError, KeyError, TypeError, RuntimeError)
 
 
+def plain_name(column: object) -> str:
+    """A column's name as the prepared atlas has it: the h5ad format keeps "_index" and "/" for itself."""
+    return "index" if column == "_index" else str(column).replace("/", "_")
+
+
 def obs_columns(path: str | Path) -> list[str]:
     """The columns as the prepared atlas will call them; empty where the file cannot be read this way."""
     try:
@@ -21,7 +26,7 @@ def obs_columns(path: str | Path) -> list[str]:
             names = obs.dtype.names if isinstance(obs, h5py.Dataset) else list(obs.attrs["column-order"])
     except _UNREADABLE:
         return []
-    return [str(name).replace("/", "_") for name in names or ()]
+    return [plain_name(name) for name in names or ()]
 
 
 def atlas_size(path: str | Path) -> tuple[int, int] | None:

@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import resource
+import shlex
 import socket
 import subprocess
 import sys
@@ -215,6 +216,14 @@ def git_state(root: str | Path) -> dict[str, Any]:
 
     changes = git("status", "--porcelain", "--untracked-files=no")
     return {"commit": git("rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}
+
+
+def run_in_words(results: str | Path) -> dict[str, str]:
+    """Name and command of the run that a job belongs to, for people; empty outside of a run."""
+    run = os.environ.get(RUN_VARIABLE) or _newest_open_run(Path(results))
+    if run is None or not _run_file(results, run).is_file():
+        return {}
+    return {"run": run, "command": shlex.join(read_json(_run_file(results, run))["command"])}
 
 
 def commit_in_words(root: str | Path) -> str:

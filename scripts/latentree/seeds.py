@@ -2,6 +2,9 @@
 
 import hashlib
 
+CONSENSUS = "consensus"
+"""What stands for the seed, in tables and paths, where all seeds of a model speak together."""
+
 
 def derive_seed(*parts: str | int) -> int:
     """A 32-bit seed from the parts, for example ``derive_seed(0, "sparse_vae", 10)``.

@@ -16,7 +16,15 @@ from latentree.plots.tbr import draw_tbr
 
 ATTACK = "<script>alert(1)</script>"
 CELL_TYPES = ("CD4+/CD25 T Reg", "a;b", ATTACK, "$x_1$ & co", "_hidden", "B'\"cells", "NA")
-GENES = ("<i>G0</i>", "HLA-DRA", "MT-CO1", "{{ 7 * 7 }}", *(f"GENE{i}" for i in range(4, 40)))
+GENES = (
+    "<i>G0</i>",
+    "HLA-DRA",
+    "MT-CO1",
+    "{{ 7 * 7 }}",
+    *(f"GENE{i}" for i in range(4, 38)),
+    "=1+1",
+    "</script><b>'\"",
+)
 SETS = (
     "GO: response to <img src=x onerror=alert(1)>",
     "T cell receptor signaling; part 2",
@@ -25,6 +33,7 @@ SETS = (
 ENRICHMENT_NOTES = ("sets.gmt: symbols were mapped by <upper> case", "3 of the 5 gene sets are tested")
 MODELS = ("sparse_vae", "pca", "nmf")
 K = 4
+CONSENSUS = "consensus"
 
 
 def make_factors(
@@ -40,6 +49,7 @@ def make_factors(
     latents = (centres[codes] + rng.standard_normal((n_cells, n_factors))).astype(np.float32)
     loadings = rng.standard_normal((len(GENES), n_factors)).astype(np.float32)
     loadings[np.abs(loadings) < 0.8] = 0
+    loadings[-2:, 0] = 1.5, -1.4  # the names that break most
     alive = np.ones(n_factors, dtype=bool)
     if n_factors > 1:
         latents[:, -1], loadings[:, -1], alive[-1] = 0, 0, False
@@ -83,13 +93,13 @@ def make_metrics(seeds: tuple[int, ...], best: float = 0.9) -> pd.DataFrame:
 
 
 def make_genes(seeds: tuple[int, ...]) -> pd.DataFrame:
-    """tables/genes.tsv from the loadings of make_factors."""
+    """tables/genes.tsv from the loadings of make_factors, which are those of the consensus, too."""
     rows = []
     for model in MODELS:
         factors = make_factors(model)
         loadings = factors.varm[f"{model}_loadings"]
         inclusion = 1.0 if model == "sparse_vae" else np.nan
-        for seed in seeds:
+        for seed in (*seeds, CONSENSUS):
             for j in range(K):
                 for i in np.flatnonzero(loadings[:, j]):
                     rows.append((model, K, seed, f"f{j + 1}", GENES[i], loadings[i, j], inclusion))
@@ -115,18 +125,105 @@ def make_enrichment(seeds: tuple[int, ...], empty: bool = False) -> pd.DataFrame
             3.5,
             q / 10,
             q,
-            "GENE4;GENE5;HLA-DRA;<i>G0</i>;GENE6",
+            "GENE4;GENE\\;5;HLA-DRA;<i>G0</i>;GENE6",
             np.nan,
             "both",
             "",
         )
         for model in MODELS
-        for seed in seeds
+        for seed in (*seeds, CONSENSUS)
         for factor, sets in {"f1": [(SETS[0], 1e-5), (SETS[1], 0.03)], "f2": [(SETS[2], 0.4)]}.items()
         for name, q in sets
     ]
     columns += " p_value q_value genes nes direction like"
     return pd.DataFrame([] if empty else rows, columns=columns.split())
+
+
+def make_enrichment_summary(seeds: tuple[int, ...], n_enriched: int = 2) -> pd.DataFrame:
+    """tables/enrichment_summary.tsv: permuted genes give .1 sets in the mean and 1 at most."""
+    rows = [
+        (model, K, seed, method, 3, 3, n_enriched, n_enriched, 0.1, 1, 20, n_enriched / 1.1)
+        for model in MODELS
+        for seed in (*seeds, CONSENSUS)
+        for method in ("ora", "gsea")
+    ]
+    columns = "model n_factors seed method n_factors_tested n_sets_tested n_enriched n_pairs_enriched"
+    columns += " control_mean control_max n_permutations ratio"
+    return pd.DataFrame(rows, columns=columns.split())
+
+
+def make_usage(seeds: tuple[int, ...]) -> pd.DataFrame:
+    """tables/usage.tsv: factor f1 tells the first cell type from the others, f2 the second, and so on."""
+    rows = [
+        (model, K, seed, f"f{j + 1}", name, 20, 1.5 - 0.5 * abs(i - j), 0.9 if i == j else 0.1, level)
+        for model in MODELS
+        for seed in (*seeds, CONSENSUS)
+        for j in range(K - 1)
+        for i, name in enumerate(CELL_TYPES)
+        for level in [0.95 - 0.01 * j if i == j else 0.5 - 0.02 * i]
+    ]
+    columns = "model n_factors seed factor cell_type n_cells mean_usage share_using specificity"
+    return pd.DataFrame(rows, columns=columns.split())
+
+
+def make_conditions(n_samples: int = 4, effect: float = 1.0) -> pd.DataFrame:
+    """tables/conditions.tsv: f2 differs over all types and in the first of them; one sample: no test."""
+    test = "welch" if n_samples > 1 else "none"
+    note = "" if n_samples > 3 else f"few samples ({n_samples} and {n_samples}): only large effects"
+    if n_samples < 2:
+        note = "refused, fewer than two samples a side with 10 cells (1 and 1)"
+    rows = []
+    for model in MODELS:
+        for j in range(K - 1):
+            for name in ("all", CELL_TYPES[0]):
+                size = effect if j == 1 else 0.1
+                q = (0.001 if j == 1 and effect else 0.7) if n_samples > 1 else np.nan
+                limits = (size - 0.5, size + 0.5) if n_samples > 1 else (np.nan, np.nan)
+                counts = (n_samples, n_samples, 50, 60)
+                names = (model, K, CONSENSUS, f"f{j + 1}", name, "stim", "ctrl")
+                rows.append((*names, size, *limits, test, *counts, q / 10, q, note))
+    columns = "model n_factors seed factor cell_type condition reference effect lower upper test n_samples"
+    columns += " n_samples_reference n_cells n_cells_reference p_value q_value note"
+    return pd.DataFrame(rows, columns=columns.split())
+
+
+def make_consensus(seeds: tuple[int, ...]) -> pd.DataFrame:
+    """tables/consensus.tsv: f1 and f2 stable, f3 not, f4 dead; NMF has a group that finds no place.
+
+    With one seed nothing is known between seeds.
+    """
+    n_seeds = len(seeds)
+    rows = []
+    for model in MODELS:
+        note = "the seeds agree by construction, which says nothing" if model == "pca" else ""
+        for j, halves in enumerate((0.95, 0.8, 0.3)):
+            strength, half = (0.97, 0.96) if n_seeds > 1 else (np.nan, np.nan)
+            stable = "no" if halves < 0.71 else "yes" if n_seeds > 1 else "unknown"
+            members = ";".join(f"{seed}:f{(j + place) % 3 + 1}" for place, seed in enumerate(seeds))
+            numbers = (strength, strength - 0.01, n_seeds, n_seeds, half, 0.13, 0.6, halves)
+            rows.append((model, K, f"f{j + 1}", *numbers, stable, note, members))
+        if model == "nmf" and n_seeds > 1:
+            numbers = (np.nan, np.nan, 1, n_seeds, 0.0, 0.13, 0.6, 0.0)
+            rows.append((model, K, "x1", *numbers, "no", "beyond n_factors: f3 of seed 1", "1:f3"))
+        overall = (0.97, 0.96, n_seeds, n_seeds, 0.96, 0.13, 0.55, 0.68)
+        rows.append((model, K, "all", *overall, "", "; ".join(filter(None, ("2 of 3 are stable", note))), ""))
+    columns = "model n_factors factor stability_mean stability_lowest seeds_found n_seeds half_agreement"
+    columns += " chance_95 pca_reference halves_of_cells stable note members"
+    return pd.DataFrame(rows, columns=columns.split())
+
+
+def make_n_factors(recommended: bool = False) -> pd.DataFrame:
+    """tables/n_factors.tsv: one number of factors, or the fixture's beside one more."""
+    numbers = (0.01, 0.5, 0.8, 0.6, 0.96, 3, 2, 0.5)
+    rows = [
+        (model, k, 3, "r2 (validation)", k / 10, *numbers, advice, "")
+        for model in MODELS
+        for k, advice in ([(K, "yes"), (K + 1, "no")] if recommended else [(K, "")])
+    ]
+    columns = "model n_factors n_seeds fit_metric held_out_mean held_out_sd score stability_halves"
+    columns += " reference_halves stability_seeds alive_factors stable_factors enriched_share"
+    columns += " recommended note"
+    return pd.DataFrame(rows, columns=columns.split())
 
 
 def make_stability(seeds: tuple[int, ...], refits: bool = True) -> pd.DataFrame:
@@ -203,7 +300,9 @@ QC = {
 }
 
 
-def make_config(seeds: tuple[int, ...], tbr: bool, gene_sets: bool = True) -> dict[str, Any]:
+def make_config(
+    seeds: tuple[int, ...], tbr: bool, gene_sets: bool = True, condition: str | None = None
+) -> dict[str, Any]:
     """A resolved config, cut to what the page shows."""
     config: dict[str, Any] = {
         "atlases": {
@@ -212,6 +311,7 @@ def make_config(seeds: tuple[int, ...], tbr: bool, gene_sets: bool = True) -> di
                 "cell_type": "bulk_labels",
                 "organism": "human",
                 "gene_sets": ["sets.gmt"] if gene_sets else [],
+                "condition": condition,
             }
         },
         "seeds": list(seeds),
@@ -240,6 +340,11 @@ def write_results(
         "metrics": make_metrics(seeds, accuracy),
         "genes": make_genes(seeds),
         "enrichment": make_enrichment(seeds, empty=not enrichment),
+        "enrichment_summary": make_enrichment_summary(seeds),
+        "usage": make_usage(seeds),
+        "conditions": make_conditions(),
+        "consensus": make_consensus(seeds),
+        "n_factors": make_n_factors(),
         "stability": make_stability(seeds),
     } | ({"tbr": make_tbr()} if tbr else {})
     for name, table in tables.items():

@@ -49,6 +49,10 @@ def test_planted_programs_are_found_and_named(tmp_path: Path) -> None:
     found = pd.read_csv(tmp_path / "consensus.tsv", sep="\t").set_index("question")["value"]
     assert found["recommended"] == found["found by loadings, k=4"] == found["sets first, k=4"] == 4
     assert found["stable below .7, k=3"] == found["stable below .7, k=4"] == 0
+    page = importlib.import_module("write_page").written(tmp_path)
+    assert "| 0 | 4 | 4 | 4 | 4 | 4 | 0 | 0 | 4 |" in page
+    # four programs cannot be the seven of the eight that the bar asks for
+    assert "| planted programs found by loadings, K as planted | at least 7 | 4 (0) | **no** |" in page
 
 
 def test_the_page_says_what_was_measured_and_what_was_not(tmp_path: Path) -> None:

@@ -133,6 +133,146 @@ def test_an_atlas_is_looked_into(
     assert said.splitlines()[-1].startswith("1 problem ")
 
 
+@pytest.mark.parametrize(
+    ("atlas", "models", "problem"),
+    [
+        ({"condition": "one"}, {}, "atlases.a.condition: a.h5ad: obs column 'one' has 1 values: 'same'"),
+        ({"condition": "few", "reference": "c"}, {}, "reference: a.h5ad: 'c' is no value of 'few'"),
+        (
+            {"condition": "few", "sample": "each", "reference": "a"},
+            {},
+            "sample: a.h5ad: obs column 'each' has 120 values",
+        ),
+        ({"condition": "few", "sample": "each_"}, {}, "no obs column 'each_' (nearest: 'each')"),
+        ({}, {"vae": {"batch": "lot"}}, "models.vae.batch: a.h5ad has no obs column 'lot'"),
+        ({}, {"vae": {"batch": "gaps"}}, "models.vae.batch: 40 of 120 cells of a.h5ad have no gaps"),
+        ({}, {"sparse_vae": {"batch": "each"}}, "sparse_vae.batch: 'each' has 120 different values"),
+        ({}, {"dd_vae": {"prior": "clusters", "nu": 5}}, "only prior: student_t reads nu"),
+        ({}, {"intel_vae": {"blocks": [4, 6]}}, "only mapping: hierarchy reads blocks"),
+    ],
+)
+def test_conditions_and_models_are_looked_into(
+    folder: Path, capsys: pytest.CaptureFixture[str], atlas: dict, models: dict, problem: str
+) -> None:
+    n = 120
+    columns = {"cell_type": np.resize(TYPES, n), "few": np.resize(["a", "b"], n), "one": ["same"] * n}
+    columns |= {"each": [f"x{i}" for i in range(n)], "gaps": np.resize(["a", None, "b"], n)}
+    cells(n, **columns).write_h5ad("a.h5ad")
+    config = {
+        "atlases": {"a": {"path": "a.h5ad", "cell_type": "cell_type", **atlas}},
+        "models": {"pca": {}, **models},
+    }
+    code, said = checked(config, capsys)
+    assert code == 2
+    assert problem in said
+    assert said.splitlines()[-1].startswith("1 problem ")
+
+
+def test_atlases_beside_a_bad_name_keep_theirs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    atlas = {"path": "a.h5ad", "cell_type": "cell_type", "condition": "few", "reference": "z", "sample": "no"}
+    config = {
+        "atlases": {"my atlas": {"path": ".", "cell_type": "x"}, "good": atlas},
+        "models": {"pca": {}},
+        "tbr": {"regulators": "list.txt"},
+    }
+    Path("list.txt").write_text("TP53\nMYC\n")
+    code, said = checked(config, capsys)
+    assert code == 2
+    for problem in (
+        "letters, digits, _ and - only, not 'my atlas'",
+        "atlases.my_atlas.path: . is a folder, not a file",
+        "atlases.good.sample: a.h5ad has no obs column 'no'",
+        "atlases.good.reference: a.h5ad: 'z' is no value of 'few'",
+        "none of the 2 regulators of list.txt ('TP53', 'MYC') is among the genes of a.h5ad",
+    ):
+        assert problem in said
+    assert said.splitlines()[-1].startswith("5 problems ")
+
+
+def test_what_is_dropped_and_what_has_no_test_is_said(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    n = 120
+    types = np.array([None] * 5 + ["rare"] * 2 + ["unknown"] * 3 + list(np.resize(TYPES, 110)), dtype=object)
+    batch = np.array([*np.resize(["x", "y"], 113), *[None] * 7], dtype=object)
+    condition = np.resize(["ctrl", "stim", "stim"], n).astype(object)
+    sample = np.where(condition == "ctrl", "c1", np.resize(["s1", "s2", "s3", "s4"], n))
+    condition[20:24] = None
+    cells(n, cell_type=types, batch=batch, condition=condition, sample=sample).write_h5ad("a.h5ad")
+    atlas = {"path": "a.h5ad", "cell_type": "cell_type", "ignore_cell_types": ["unknown"], "batch": "batch"}
+    atlas |= {"condition": "condition", "sample": "sample"}
+    code, said = checked({"atlases": {"a": atlas}, "models": {"pca": {}}}, capsys)
+    assert code == 0
+    assert (
+        "cells that will be dropped: 7 with no value in batch, 5 with no label in cell_type, 3 with an"
+        " ignored label, 2 of types of fewer than 5 cells ('rare')"
+    ) in said
+    assert "4 cells have no condition or sample and are left out of the comparison" in said
+    assert "'stim' compared with 'ctrl' without a test, because the reference has one sample only" in said
+
+
+def test_what_is_legal_and_hardly_meant_is_remarked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cells(cell_type=np.resize([*TYPES, "B  cell "], 120)).write_h5ad("a.h5ad")
+    atlas = {"path": "a.h5ad", "cell_type": "cell_type", "ignore_cell_types": ["b cell"]}
+    atlas |= {"condition": "cell_type", "batch": "cell_type", "gene_sets": ["good.gmt"]}
+    code, said = checked({"atlases": {"a": atlas}, "models": {"pca": {}}}, capsys)
+    assert code == 0
+    for remark in (
+        "labels that differ in blanks or case only are different cell types: 'B  cell ', 'B cell'",
+        "ignore_cell_types: no cell has the label 'b cell' (nearest: 'B cell')",
+        "every batch in cell_type is of one cell type: models that are told it lose what differs",
+        "no cell type has cells of two values of cell_type: none can be compared",
+        "conditions are compared without a test, because no column of samples is named",
+        "good.gmt: no set has 5 of the genes (downstream.min_set_size): nothing is tested",
+    ):
+        assert f"  remark: {remark}" in said
+
+
+def test_other_mistakes_than_those_above_are_found_too(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("file").touch()
+    Path("empty.gmt").touch()
+    Path("cut.h5ad").write_bytes(Path("a.h5ad").read_bytes()[:5000])
+    n = 120
+    cells(n, size=np.linspace(0, 1, n), cell_type=np.resize(TYPES, n)).write_h5ad("b.h5ad")
+    atlases = {
+        "a": {"path": "a.h5ad", "cell_type": "cell_type", "sha256": "0" * 64, "gene_sets": ["empty.gmt"]},
+        "b": {"path": "b.h5ad", "cell_type": "size", "matrix": "raw"},
+        "cut": {"path": "cut.h5ad", "cell_type": "cell_type"},
+        "web": {"path": "https://example.org/a.h5ad", "cell_type": "cell_type"},
+    }
+    config = {
+        "results": "file",
+        "seeds": "0,1",
+        "atlases": atlases,
+        "preprocess": {"n_genes": "2,000"},
+        "environments": {"magic": {"knn": 10, "knn_max": 5}},
+        "models": {"pca": {"n_factors": "many"}, "dd_vae": {"prior": "clusters", "n_clusters": 50}},
+        "tbr": {"phenotype": {"kind": "measured", "column": "cell_type"}},
+        "downstream": {"min_set_size": 5, "max_set_size": 4},
+    }
+    code, said = checked(config, capsys)
+    assert code == 2
+    expected = [
+        "config key results: file is a file, not a folder",
+        "key 'seeds': should be a list, such as [a, b] (got '0,1')",
+        "config key atlases.a.sha256: a.h5ad has sha256 ",
+        "empty.gmt: holds no gene set",
+        "obs column 'size' of b.h5ad holds measurements, such as '0', '0.008403361344537815'",
+        "config key atlases.b.matrix: b.h5ad has no matrix 'raw'",
+        "cut.h5ad: is a truncated or damaged h5ad",
+        "key 'atlases.web': an http(s) address needs sha256",
+        "key 'preprocess.n_genes': should be a whole number (got '2,000')",
+        "knn_max (5) must not be below knn (10)",
+        "n_factors': should be a number, a list of numbers, or auto (got 'many')",
+        "50 clusters do not fit in 10 factors",
+        "'cell_type' has 3 values that are no numbers",
+        "min_set_size (5) is more than max_set_size (4)",
+    ]
+    assert [text for text in expected if text not in said] == []
+
+
 def test_one_problem_stands_alone_and_several_in_a_list() -> None:
     one, two = InputError("a", "is wrong", "Mend it"), InputError("b", "is wrong", "Mend it")
     assert in_words([one]) == "a: is wrong. Mend it."

@@ -14,13 +14,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from latentree.atlas import prepare_atlas
 from latentree.atlas.sampling import sampled_atlas
 from latentree.atlas.source import open_source
 from latentree.atlas.values import choose_matrix
 from latentree.cli import main
-from latentree.commands.guesses import columns_of, guess_batch, guess_cell_type, guess_condition, guess_split
+from latentree.commands.guesses import (
+    columns_of,
+    guess_batch,
+    guess_cell_type,
+    guess_condition,
+    guess_reference,
+    guess_sample,
+    guess_split,
+)
 from latentree.commands.new import _yaml, atlas_name
 from latentree.config import load_config
+from latentree.input_checks import header_problems
 
 TYPES = ["B cell", "CD4 T cell", "monocyte"]
 
@@ -71,6 +81,7 @@ def test_a_cellxgene_file(tmp_path: Path) -> None:
     assert "auto takes raw.X" in text
     assert "disease" in text
     assert "each of one disease" in text
+    assert (found["condition"], found["reference"], found["sample"]) == ("disease", "normal", "donor_id")
 
 
 @pytest.mark.parametrize("storage", ["csr", "csc", "dense", "log"])
@@ -88,7 +99,7 @@ def test_other_shapes_give_a_config_too(tmp_path: Path, storage: str) -> None:
 
 
 def test_what_is_not_found_is_said_and_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cells(cell_type=["B cell"] * 120, x=np.random.default_rng(0).random(120)).write_h5ad(tmp_path / "a.h5ad")
+    cells(cell_type=["B cell"] * 120, x=np.resize(["a", "b"], 120)).write_h5ad(tmp_path / "a.h5ad")
     config = tmp_path / "a.yaml"
     assert main(["new", str(tmp_path / "a.h5ad"), "--output", str(config)]) == 0
     said = capsys.readouterr().out
@@ -96,6 +107,52 @@ def test_what_is_not_found_is_said_and_left(tmp_path: Path, capsys: pytest.Captu
     assert "cell_type was not found" in said
     assert main(["check", str(config)]) == 2
     assert "'atlases.a.cell_type' has no value" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("columns", [{"x": np.linspace(0, 1, 120)}, {"cell_type": ["B cell"] * 120}])
+def test_an_atlas_without_groups_of_cells_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], columns: dict
+) -> None:
+    cells(**columns).write_h5ad(tmp_path / "a.h5ad")
+    assert main(["new", str(tmp_path / "a.h5ad"), "--output", str(tmp_path / "a.yaml")]) == 2
+    assert "none of its 1 obs columns puts the cells into groups. Add" in capsys.readouterr().err
+    assert not (tmp_path / "a.yaml").exists()
+
+
+def test_counts_of_all_genes_are_taken_before_those_of_some(tmp_path: Path) -> None:
+    adata = cells()
+    some = adata[:, :20].copy()
+    some.layers["counts"] = some.X.copy()
+    some.raw = adata
+    assert written(some, tmp_path)["matrix"] == "raw"
+    (tmp_path / "a.yaml").unlink()
+    adata.X = adata.X.log1p()
+    some.raw = adata
+    assert written(some, tmp_path)["matrix"] == "auto"
+
+
+@pytest.mark.filterwarnings("ignore:Forward slashes")
+def test_a_column_with_a_slash_is_found_by_either_name(tmp_path: Path) -> None:
+    adata = cells(**{"Cell type/final": np.resize(TYPES, 120)})
+    assert written(adata, tmp_path)["cell_type"] == "Cell type_final"
+    sampled = sampled_atlas(tmp_path / "a.h5ad", "a")
+    assert list(sampled.source.obs) == ["Cell type_final"]
+    atlas = {"path": str(tmp_path / "a.h5ad"), "cell_type": "Cell type/final"}
+    config = load_config({"atlases": {"a": atlas}, "models": {"pca": {}}})
+    assert header_problems("a", config.atlases["a"], config, tmp_path / "a.h5ad") == []
+    prepared, _ = prepare_atlas(config.atlases["a"], config.preprocess, 5)
+    assert set(prepared.obs["cell_type"]) == set(TYPES)
+
+
+def test_names_with_their_genome_tell_the_organism(tmp_path: Path) -> None:
+    adata = cells()
+    adata.var_names = [f"mm10_{name}" for name in adata.var_names]
+    assert written(adata, tmp_path)["organism"] == "mouse"
+
+
+def test_a_name_that_yaml_takes_for_a_number_is_one(tmp_path: Path) -> None:
+    assert written(cells(), tmp_path, "2024.h5ad")["cell_type"] == "cell_type"
+    assert yaml.safe_load((tmp_path / "a.yaml").read_text())["atlases"].keys() == {"2024"}
 
 
 def test_no_file_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,6 +174,10 @@ def test_clusters_come_after_types_and_numbers_after_names() -> None:
     assert guess_cell_type(columns_of(obs[["leiden"]])).value == "leiden"
     by_contents = obs[["label"]].rename(columns={"label": "v2"})
     assert guess_cell_type(columns_of(by_contents)).value == "v2"
+    named = guess_cell_type(columns_of(obs[["label"]].rename(columns={"label": "cluster"})))
+    assert (named.value, "clusters or numbers" in named.why) == ("cluster", False)
+    letters = cells(n, x=np.resize(["a", "b"], n)).obs
+    assert guess_cell_type(columns_of(letters)).value is None
 
 
 def test_batches_within_types_or_conditions_are_not_told_to_models() -> None:
@@ -130,6 +191,42 @@ def test_batches_within_types_or_conditions_are_not_told_to_models() -> None:
     assert guess.value is None
     assert "batch is within cell_type" in guess.why
     assert guess_batch(columns, [], None, by_name["condition"]).value == "batch"
+
+
+def test_donors_seen_in_several_conditions_are_samples_to_pair() -> None:
+    n = 240
+    donor, condition = np.resize(list("abcd"), n), np.repeat(["stim", "ctrl"], n // 2)
+    columns = columns_of(cells(n, donor=donor, condition=condition, sample=np.char.add(donor, condition)).obs)
+    by_name = {column.name: column for column in columns.groups}
+    guess = guess_sample(columns, [], by_name["condition"])
+    assert guess.value == "donor"
+    assert "4 of them with cells of several values of condition, to pair" in guess.why
+    assert guess.others[0].startswith("sample (8 values")
+    assert guess_sample(columns, ["donor"], by_name["condition"]).value == "sample"
+
+
+@pytest.mark.parametrize(
+    ("values", "reference"),
+    [
+        (["COVID-19", "normal"], "normal"),
+        (["IFNb", "Ctrl_2h"], "Ctrl_2h"),
+        (["T2D", "healthy donor", "T1D"], "healthy donor"),
+        ([True, False], "False"),
+        (["24h", "6h"], None),
+        (["abnormal", "uncontrolled"], None),
+    ],
+)
+def test_conditions_are_compared_with_the_control(values: list, reference: str | None) -> None:
+    (column,) = columns_of(cells(condition=np.resize(values, 120)).obs).groups
+    assert guess_reference(column).value == reference
+
+
+def test_of_many_columns_some_are_shown() -> None:
+    obs = cells(**{f"cluster_{i}": np.resize(["a", "b"], 120) for i in range(30)}).obs
+    assert guess_cell_type(columns_of(obs)).others[7:] == (
+        "cluster_8 (2 values, about 60 cells each)",
+        "21 more",
+    )
 
 
 def test_few_donors_are_no_reason_to_split_by_them() -> None:

@@ -77,7 +77,14 @@ def test_rows_name_all_factors_and_those_beyond():
     assert list(rows.columns) == CONSENSUS_COLUMNS
     assert rows["factor"].tolist() == ["all", "f1", "f2", "f3", "x1"]
     one = rows.set_index("factor")
-    assert one.loc["x1", "note"] == "beyond n_factors, so not in factors.h5ad: f2 of seed 7"
+    assert one.loc["x1", "note"] == "beyond n_factors, so not in factors.h5ad"
+    assert one["members"].to_dict() == {
+        "all": "",
+        "f1": "5:f1;6:f3;7:f1",
+        "f2": "5:f2;6:f1",
+        "f3": "5:f3;6:f2;7:f3",
+        "x1": "7:f2",
+    }
     assert one.loc["x1", "stable"] == "no"
     assert one["seeds_found"].to_dict() == {"all": pytest.approx(8 / 3), "f1": 3, "f2": 2, "f3": 3, "x1": 1}
     assert one.loc["all", "stability_lowest"] == one.loc[["f1", "f2", "f3"], "stability_lowest"].min()

@@ -40,6 +40,18 @@ def test_programs_come_as_gene_network_evaluation_reads_them(atlas, tmp_path):
     assert list(programs.obs["batch"]) == list(atlas.obs.loc[factors.obs_names, "batch"])
 
 
+def test_a_fit_can_have_the_key_under_which_gene_network_evaluation_looks(atlas):
+    pytest.importorskip("mudata", reason="mudata is in requirements-bench.txt only")
+    made = to_mudata(atlas, {"prog": make_factors()})
+    assert list(made.mod) == ["rna", "prog"]
+    # as its get_program_gene_loadings and compute_explained_variance_ratio look at one program
+    one = made["prog"][:, "prog_f2"].varm["loadings"].flatten()
+    np.testing.assert_array_equal(one, make_factors().varm["sparse_vae_loadings"][:, 1])
+    assert len(made["prog"].uns["var_names"]) == made["rna"].n_vars == len(one)
+    with pytest.raises(InputError, match="rna is there twice"):
+        to_mudata(atlas, {"rna": make_factors()})
+
+
 def test_fits_of_other_cells_are_refused(atlas):
     pytest.importorskip("mudata", reason="mudata is in requirements-bench.txt only")
     factors = make_factors()

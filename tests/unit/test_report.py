@@ -1,6 +1,8 @@
 """report.html: every name escaped, no address, optional parts left out."""
 
 import base64
+import hashlib
+import json
 import re
 from html.parser import HTMLParser
 from xml.etree import ElementTree
@@ -9,10 +11,12 @@ import pytest
 from report_fixture import (
     CELL_TYPES,
     ENRICHMENT_NOTES,
+    GENES,
     QC,
     SETS,
     K,
     make_config,
+    make_consensus,
     make_enrichment,
     make_genes,
     make_tbr,
@@ -20,6 +24,7 @@ from report_fixture import (
 )
 
 from latentree import __version__
+from latentree.code_hash import import_closure
 from latentree.errors import InputError
 from latentree.files import write_json, write_table, write_text
 from latentree.report import TEMPLATES, write_report
@@ -36,6 +41,7 @@ class Page(HTMLParser):
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
+        self.scripts: list[str] = []
         self._open: list[str] = []
         self.feed(html)
         assert self._open == []
@@ -49,7 +55,9 @@ class Page(HTMLParser):
         assert self._open.pop() == tag
 
     def handle_data(self, data):
-        if self._open and self._open[-1] not in ("style", "title"):
+        if self._open and self._open[-1] == "script":
+            self.scripts.append(data)
+        elif self._open and self._open[-1] not in ("style", "title"):
             self.text += data
 
     def attributes(self, name: str) -> list[str]:
@@ -90,9 +98,19 @@ def test_page_fetches_nothing(html, page):
     assert "http:" not in outside_pictures
     assert "https:" not in outside_pictures
     assert "url(" not in outside_pictures
-    assert not {"script", "iframe", "object", "form"} & {tag for tag, _ in page.tags}
-    policies = [a["content"] for tag, a in page.tags if "http-equiv" in a]
-    assert policies == ["default-src 'none'; style-src 'unsafe-inline'; img-src data:"]
+    assert not {"iframe", "object", "form"} & {tag for tag, _ in page.tags}
+
+
+def test_the_policy_lets_one_script_run_and_it_is_the_pages_own(page):
+    kinds = [attributes.get("type") for tag, attributes in page.tags if tag == "script"]
+    assert kinds.count(None) == 1
+    assert set(kinds) == {None, "application/json"}
+    own = page.scripts[kinds.index(None)]
+    assert own == (TEMPLATES / "report.js").read_text()
+    digest = base64.b64encode(hashlib.sha256(own.encode()).digest()).decode()
+    (policy,) = [a["content"] for _, a in page.tags if "http-equiv" in a]
+    assert f"default-src 'none'; script-src 'sha256-{digest}'; " in policy
+    assert policy.count("unsafe") == policy.count("style-src 'unsafe-inline'") == 1
 
 
 def test_every_picture_is_whole_and_described(page):
@@ -104,10 +122,11 @@ def test_every_picture_is_whole_and_described(page):
 
 
 def test_names_stand_as_text(html, page):
-    assert "<script" not in html
+    assert "<script>alert" not in html
+    assert "</script><b>" not in html
     assert "<b>rare" not in html
     assert "<img src=x" not in html
-    for name in (*CELL_TYPES, *SETS[:2], "{{ 7 * 7 }}", "<i>G0</i>", "<b>rare</b>", "abc<1>"):
+    for name in (*CELL_TYPES, *SETS[:2], *GENES[:4], "<b>rare</b>", "abc<1>"):
         assert name in page.text, name
 
 
@@ -129,29 +148,49 @@ def test_page_has_the_same_bytes_twice(tmp_path):
     assert write_page(tmp_path / "one", figures=False) == write_page(tmp_path / "two", figures=False)
 
 
-def test_captions_and_headers_of_every_table(page):
-    tags = [tag for tag, _ in page.tags]
-    captions = tags.count("caption")
-    assert captions == 3 + 3 + 1  # scores, fits, stability, a table of factors per model, TBR
+def test_every_row_is_in_the_page_as_data(page):
+    blocks = [json.loads(text) for text in page.scripts if text.startswith("{")]
+    loadings = [block for block in blocks if block["columns"][0] == ["gene", "text"]]
+    listed = make_genes(())
+    assert sum(len(block["rows"]) for block in loadings) == len(listed)
+    assert {row[0] for block in loadings for row in block["rows"]} == set(listed["gene"])
+    assert {"<i>G0</i>", *GENES[-2:]} <= set(listed["gene"])
+    # as in the table, whatever the page shows
+    first = listed[(listed["model"] == "sparse_vae") & (listed["factor"] == "f1")]
+    largest = first.loc[first["loading"].abs().idxmax()]
+    assert loadings[0]["rows"][0][:2] == [largest["gene"], float(f"{largest['loading']:.9g}")]
+
+
+def test_captions_names_and_headers_of_every_table(page):
+    tables = [attributes for tag, attributes in page.tags if tag == "table"]
+    names = [attributes["data-name"] for attributes in tables]
+    assert len(names) == len(set(names))
+    assert {"programs", "types", "scores", "consensus", "n_factors", "enrichment", "tbr"} <= set(names)
+    assert {f"sparse_vae-k{K}-f1-{kind}" for kind in ("genes", "sets", "usage")} <= set(names)
+    records = [attributes for attributes in tables if attributes.get("class") == "records"]
+    assert [tag for tag, _ in page.tags].count("caption") == len(tables) - len(records)
     assert all(a.get("scope") in ("col", "row") for tag, a in page.tags if tag == "th")
 
 
-@pytest.mark.parametrize("missing", ["tbr", "enrichment", "figures", "seeds"])
+@pytest.mark.parametrize("missing", ["tbr", "enrichment", "figures", "seeds", "conditions"])
 def test_page_without_an_optional_part(tmp_path, missing):
     options = {
         "tbr": {"tbr": False},
         "enrichment": {"enrichment": False},
         "figures": {"figures": False},
         "seeds": {"seeds": (5,)},
+        "conditions": {},
     }[missing]
     text = Page(write_page(tmp_path, **{"figures": False, **options})).text
     assert ("Tree-based regularisation" in text) == (missing != "tbr")
     assert ("No tested gene set shares a gene with any factor: 3 of the 5" in text) == (
         missing == "enrichment"
     )
-    assert "no tested set shares a gene" in text  # of f3 in any case
-    assert ("no set at q < 0.05" in text) == (missing != "enrichment")
+    assert "No gene set at q < 0.05." in text  # of f3 in any case
+    assert ("GO: response to" in text) == (missing != "enrichment")
     assert ("Agreement between seeds is not known" in text) == (missing == "seeds")
+    assert ("Whether factors would come back is not known" in text) == (missing == "seeds")
+    assert "differences between conditions" not in text
     assert ("Dots are seeds" in text) is False
 
 
@@ -164,12 +203,11 @@ def test_why_factors_have_no_gene_set_is_said(tmp_path):
         config = make_config((0, 1, 2), True, gene_sets=given)
         write_report(tmp_path, "pbmc", config, tmp_path / "report.html", VERSIONS)
         texts.append(Page((tmp_path / "report.html").read_text()).text)
-    assert "Gene sets were tested, but no factor has one at q < 0.05 (seed 0)." in texts[0]
-    assert "none given" not in texts[0]
-    assert "no gene sets given" not in texts[0]
+    assert "Gene sets were tested, but no factor has one at q < 0.05." in texts[0]
+    assert "No gene sets were given" not in texts[0]
     assert "the config gives none for this atlas" in texts[1]
-    assert "no gene sets given" in texts[1]
-    assert "no set at q" not in texts[1]
+    assert "No gene sets were given" in texts[1]
+    assert "No gene set at q" not in texts[1]
 
 
 def test_notes_of_the_gene_sets_are_shown(page):
@@ -179,10 +217,15 @@ def test_notes_of_the_gene_sets_are_shown(page):
 
 def test_only_pictures_of_the_config_are_shown(tmp_path):
     write_results(tmp_path, figures=False)
-    for name in ("tbr", f"embedding_pca_k{K}", f"embedding_vae_k{K}", f"loadings_pca_k{K + 1}", "stability"):
+    of_fits = (f"embedding_pca_k{K}", f"embedding_vae_k{K}", f"loadings_pca_k{K + 1}")
+    for name in ("tbr", "sparsity", "stability", *of_fits):
         write_text(f"<svg>{name}</svg>", tmp_path / "figures" / f"{name}.svg")
     config = make_config((0, 1, 2), tbr=False)
-    assert set(read_inputs(tmp_path, "pbmc", config).pictures) == {f"embedding_pca_k{K}.svg", "stability.svg"}
+    assert set(read_inputs(tmp_path, "pbmc", config).pictures) == {
+        f"embedding_pca_k{K}.svg",
+        "stability.svg",
+        "sparsity.svg",
+    }
     with_tbr = read_inputs(tmp_path, "pbmc", make_config((0, 1, 2), tbr=True))
     assert "tbr.svg" in with_tbr.pictures
 
@@ -206,7 +249,8 @@ def test_fits_of_an_earlier_config_are_not_shown(tmp_path):
     write_json({"converged": False}, tmp_path / f"fits/pca/k{K}/seed9/fit.json")
     write_report(tmp_path, "pbmc", make_config((0, 1, 2), True), tmp_path / "report.html", VERSIONS)
     text = Page((tmp_path / "report.html").read_text()).text
-    assert "99" not in text.split("Decisions on the way")[0]
+    assert "k = 99" not in text
+    assert "stale" not in text
     assert "Not converged" not in text
 
 
@@ -236,18 +280,18 @@ def test_notes_of_fits_and_tables_are_shown(tmp_path):
 
 def test_a_fit_whose_factors_all_died_has_a_section(tmp_path):
     write_results(tmp_path, figures=False)
-    genes = make_genes((0, 1, 2))
-    write_table(genes[genes["model"] != "nmf"], tmp_path / "tables/genes.tsv")
+    for name, table in {"genes": make_genes(()), "consensus": make_consensus((0, 1, 2))}.items():
+        write_table(table[table["model"] != "nmf"], tmp_path / f"tables/{name}.tsv")
     write_report(tmp_path, "pbmc", make_config((0, 1, 2), True), tmp_path / "report.html", VERSIONS)
     text = Page((tmp_path / "report.html").read_text()).text
     assert f"Factors of nmf, k = {K}" in text
-    assert text.count("dead: no gene has weight") == 2 + K
+    assert f"All {K} factors are dead: no gene has weight." in text
+    assert text.count(f"1 of {K} are dead: no gene has weight.") == 2
 
 
 def test_templates_are_where_the_workflow_looks():
-    assert {path.name for path in TEMPLATES.glob("*.j2")} == {
-        "report.html.j2",
-        "macros.html.j2",
-        "style.css.j2",
-        "tbr.html.j2",
-    }
+    page = ["report", "overview", "factors", "tbr", "glossary", "macros"]
+    names = {f"{name}.html.j2" for name in page} | {"style.css.j2", "report.js"}
+    assert {path.name for path in TEMPLATES.iterdir()} == names
+    # so that a change of one rewrites the page
+    assert names <= {path.name for path in import_closure(TEMPLATES.parents[2] / "write_report.py")}

@@ -149,8 +149,8 @@ def test_changes_are_listed_by_size_with_their_intervals():
         ("n", "a, b;c", "latent1", "+0.8"),
         (ATTACK, "a, b;c", "latent2", "−0.4"),
     ]
-    assert table.rows[0][4:] == ("0.5 to 1", "90%", "excludes 0")
-    assert table.rows[1][4:] == ("−0.9 to 0.1", "90%", "")
+    assert table.rows[0][4:] == ("0.5", "1", "90%", "excludes 0")
+    assert table.rows[1][4:] == ("−0.9", "0.1", "90%", "")
     assert "two_stage, seed 0" in table.caption
     none = changes_table(changes().assign(change=0.0, share_nonzero=0.0))
     assert none.rows == ()

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from latentree.files import read_table
+from outputs_page import undocumented
 
 GENES = [f"G{i}" for i in range(40)]
 
@@ -76,10 +77,11 @@ def test_a_column_becomes_changes_genes_and_a_picture(with_atlas):
     assert compared["note"].str.startswith("few samples (2 and 2)").all()
     assert compared.query("cell_type == 'all'")[["n_cells", "n_cells_reference"]].sum(axis=1).eq(295).all()
     used = read_table(results / "tables/usage.tsv")
-    assert used.groupby("factor")["n_cells"].sum().eq(300).all()
+    assert used.groupby(["seed", "factor"])["n_cells"].sum().eq(300).all()
     assert (results / "figures/conditions_pca_k2.png").is_file()
     assert "Differences of the factors of pca, k = 2 between conditions" in page
     assert "Tree of the cell types with a triangle" in page
+    assert undocumented(with_atlas.root / "results") == []
     # nothing is left to do, and another column only redoes what reads it
     assert with_atlas.planned("--configfile", "my.yaml") == {}
     planned = with_atlas.planned("--configfile", with_atlas.config(config(donor="donor", positive="ctrl")))

@@ -26,7 +26,7 @@ def test_a_module_writes_its_tables_and_leaves_the_other_workflow_as_it_was(tmp_
     assert "own" in set(read_table(tmp_path / "copied" / "elsewhere")["gene_set"])
     results = tmp_path / "inside" / "results"
     assert {path.name for path in results.iterdir()} == {"pbmc", "logs", "benchmarks", "provenance"}
-    assert [path.name for path in results.glob("pbmc/fits/*/k*/*")] == ["seed0"]
+    assert {path.name for path in results.glob("pbmc/fits/*/k*/*")} == {"seed0", "consensus"}
 
     (file,) = results.glob("provenance/*/run.json")
     run = read_json(file)
@@ -84,8 +84,8 @@ use rule * from two as two_*
 """
     planned = outer_workflow(tmp_path, modules, {"first": first, "second": second}).planned()
     assert set(planned) == {
-        *("one_prepare_atlas", "one_fit_torch_model", "one_list_genes"),
-        *("two_prepare_atlas", "two_fit_matrix_model", "two_list_genes"),
+        *("one_prepare_atlas", "one_fit_torch_model", "one_build_consensus", "one_list_genes"),
+        *("two_prepare_atlas", "two_fit_matrix_model", "two_build_consensus", "two_list_genes"),
     }
     assert "two/logs/other/list_genes.log" in planned["two_list_genes"][0]
 

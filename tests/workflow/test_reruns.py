@@ -115,7 +115,7 @@ CONSENSUS = {"build_consensus", "list_consensus", *PAGES}
         (
             {"downstream__stability__n_halves": 0},
             # the consensus says what halves of the cells do
-            {"compare_fits", "score_fits", *REPORT, *CONSENSUS, *CHOICE},
+            {"draw_fit", *TABLES, *CONSENSUS},
         ),
         # what a cluster allows
         ({"resources__max_mem_mb": 64000}, set()),
@@ -138,6 +138,7 @@ def test_a_new_seed_fits_only_that_seed(finished):
         "fit_matrix_model",
         "fit_tbr",
         "collect_tbr",
+        "draw_fit",
         *TABLES,
         *CONSENSUS,
     }

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 
 from latentree.files import read_json, read_table, sha256_of
+from outputs_page import undocumented
 from workflow_harness import SMALL, clean_environment, copy_of_the_checkout
 
 
@@ -40,6 +42,10 @@ def test_every_fit_keeps_the_contract(atlas):
         assert {"model", "settings_json", "seed", "versions_json", "atlas_sha256", "factors"} <= set(uns)
         assert uns["atlas_sha256"] == sha256_of(atlas / "atlas.h5ad")
         assert len(uns["factors"]["alive"]) == k
+
+
+def test_every_file_column_and_key_is_on_the_page_of_outputs(finished):
+    assert undocumented(finished.root / "results") == []
 
 
 @pytest.mark.parametrize(
@@ -125,6 +131,23 @@ def test_seeds_that_agree_by_construction_are_judged_by_halves_of_the_cells(atla
     metrics = read_table(atlas / "tables" / "metrics.tsv").query("seed == 'consensus'")
     assert {"sparse_vae", "pca"} == set(metrics["model"])
     assert (atlas / "figures" / "n_factors.svg").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("name", ["genes", "enrichment", "enrichment_summary", "usage"])
+def test_tables_describe_the_consensus_beside_every_seed(atlas, name):
+    table = read_table(atlas / "tables" / f"{name}.tsv")
+    for model in ("sparse_vae", "pca"):
+        mine = table[table["model"] == model]
+        assert {"0", "1", "consensus"} == set(mine["seed"])
+        factors = ad.read_h5ad(atlas / "fits" / model / "k4" / "consensus" / "factors.h5ad")
+        if name == "genes":
+            listed = mine[mine["seed"] == "consensus"]
+            loadings = pd.DataFrame(
+                factors.varm[f"{model}_loadings"], factors.var_names, ["f1", "f2", "f3", "f4"]
+            )
+            assert len(listed)
+            for row in listed.itertuples():
+                assert row.loading == pytest.approx(loadings.loc[row.gene, row.factor], rel=1e-6)
 
 
 def test_every_picture_is_there_as_svg_and_as_png(atlas):

@@ -26,8 +26,13 @@ from latentree.code_hash import code_hash
 from latentree.config import load_config
 from latentree.factor_settings import TorchModelSettings
 from latentree.enrichment_config import library_name
-from latentree.gene_sets import holds_regulons
-from latentree.input_checks import beside, in_words, problems, regulator_rows
+from latentree.input_checks import (
+    beside,
+    in_words,
+    own_gmt_files,
+    problems,
+    regulator_rows,
+)
 from latentree.reproduction.registry import EXPERIMENTS
 from latentree.reproduction.sources import MOVIELENS
 from latentree.model_settings import MODEL_SETTINGS
@@ -79,12 +84,6 @@ def located(file):
     found = beside(ROOT)(file)
     # a module's `prefix:` is for what its rules write
     return os.path.abspath(found) if IS_MODULE else found
-
-
-def own_gmt_files(atlas):
-    """The GMT files among an atlas's gene sets; regulons overlap too much for groups of genes."""
-    files = [file for file in atlas.gene_sets if library_name(file) is None]
-    return [file for file in files if not holds_regulons(located(file))]
 
 
 def gene_set_file(entry):
@@ -179,7 +178,7 @@ def group_files(wildcards):
     chosen = CONFIG.models.listed()[wildcards.model]
     sets = getattr(chosen, "gene_sets", ())
     if sets is None:
-        sets = own_gmt_files(CONFIG.atlases[wildcards.atlas])
+        sets = own_gmt_files(CONFIG.atlases[wildcards.atlas], located)
     if isinstance(sets, dict):
         return []
     return [located(file) for file in ([sets] if isinstance(sets, str) else sets)]
@@ -227,7 +226,7 @@ def picture(name, caption):
 
 
 def pictures(kind, suffix="svg"):
-    """A picture of every fit of the first seed; {atlas} stays a wildcard."""
+    """A picture of every model's consensus; {atlas} stays a wildcard."""
     return fits(
         f"<results>/{{{{atlas}}}}/figures/{kind}_{{model}}_k{{k}}.{suffix}",
         CONFIG.seeds[:1],
@@ -250,12 +249,23 @@ def condition_pictures(wildcards):
     return pictures("conditions") if named else []
 
 
+def condition_table(wildcards):
+    """The table of the conditions, for an atlas that names them."""
+    named = CONFIG.atlases[wildcards.atlas].condition is not None
+    return "<results>/{atlas}/tables/conditions.tsv" if named else []
+
+
 def consensus_files(file):
     """One file of every model's consensus over seeds; {atlas} stays a wildcard."""
     return fits(
         f"<results>/{{atlas}}/fits/{{model}}/k{{k}}/consensus/{file}",
         seeds=CONFIG.seeds[:1],
     )
+
+
+def described_files(file):
+    """One file of everything that tables describe: the fit of every seed, and what the seeds agree on."""
+    return fit_files(file) + consensus_files(file)
 
 
 def refit_files(file):

@@ -4,10 +4,8 @@
 rule score_fits:
     input:
         atlas="<results>/{atlas}/atlas.h5ad",
-        factors=fit_files("factors.h5ad"),
-        summaries=fit_files("fit.json"),
-        consensus=consensus_files("factors.h5ad"),
-        consensus_summaries=consensus_files("fit.json"),
+        factors=described_files("factors.h5ad"),
+        summaries=described_files("fit.json"),
     output:
         report(
             "<results>/{atlas}/tables/metrics.tsv",
@@ -30,8 +28,8 @@ rule score_fits:
 
 rule list_genes:
     input:
-        factors=fit_files("factors.h5ad"),
-        summaries=fit_files("fit.json"),
+        factors=described_files("factors.h5ad"),
+        summaries=described_files("fit.json"),
     output:
         report(
             "<results>/{atlas}/tables/genes.tsv",
@@ -131,8 +129,8 @@ rule list_consensus:
 rule enrich_factors:
     input:
         atlas="<results>/{atlas}/atlas.h5ad",
-        factors=fit_files("factors.h5ad"),
-        summaries=fit_files("fit.json"),
+        factors=described_files("factors.h5ad"),
+        summaries=described_files("fit.json"),
         gene_sets=lambda wildcards: [
             gene_set_file(entry) for entry in CONFIG.atlases[wildcards.atlas].gene_sets
         ],

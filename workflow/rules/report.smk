@@ -10,7 +10,7 @@ elif CONFIG.tbr:
 
 rule draw_fit:
     input:
-        factors=f"<results>/{{atlas}}/fits/{{model}}/k{{k}}/seed{FIRST_SEED[0]}/factors.h5ad",
+        factors="<results>/{atlas}/fits/{model}/k{k}/consensus/factors.h5ad",
     output:
         embedding=picture("embedding_{model}_k{k}", "embedding"),
         loadings=picture("loadings_{model}_k{k}", "loadings"),
@@ -130,7 +130,10 @@ rule write_report:
         metrics="<results>/{atlas}/tables/metrics.tsv",
         genes="<results>/{atlas}/tables/genes.tsv",
         enrichment="<results>/{atlas}/tables/enrichment.tsv",
+        enrichment_summary="<results>/{atlas}/tables/enrichment_summary.tsv",
         enrichment_notes="<results>/{atlas}/tables/enrichment_notes.json",
+        usage_table="<results>/{atlas}/tables/usage.tsv",
+        conditions_table=condition_table,
         stability="<results>/{atlas}/tables/stability.tsv",
         tbr="<results>/{atlas}/tables/tbr.tsv" if CONFIG.tbr else [],
         tbr_more=[f"<results>/{{atlas}}/tables/{name}.tsv" for name in TBR_MORE],

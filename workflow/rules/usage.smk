@@ -1,9 +1,9 @@
 # Programs across cells: by cell type, and between conditions where an atlas names them.
 
 
-# (model, n_factors, seed) of the fits that are drawn, in the order of their pictures
+# (model, n_factors) of what is drawn, the consensus over seeds, in the order of its pictures
 DRAWN = [
-    (model, k, CONFIG.seeds[0])
+    (model, k)
     for model, chosen in CONFIG.models.listed().items()
     for k in chosen.n_factors
 ]
@@ -11,8 +11,8 @@ DRAWN = [
 
 rule measure_usage:
     input:
-        factors=fit_files("factors.h5ad"),
-        summaries=fit_files("fit.json"),
+        factors=described_files("factors.h5ad"),
+        summaries=described_files("fit.json"),
     output:
         report(
             "<results>/{atlas}/tables/usage.tsv",
@@ -35,8 +35,8 @@ rule measure_usage:
 rule compare_conditions:
     input:
         atlas="<results>/{atlas}/atlas.h5ad",
-        factors=fit_files("factors.h5ad"),
-        summaries=fit_files("fit.json"),
+        factors=described_files("factors.h5ad"),
+        summaries=described_files("fit.json"),
     output:
         report(
             "<results>/{atlas}/tables/conditions.tsv",
@@ -110,10 +110,7 @@ rule draw_conditions:
 
 rule draw_umaps:
     input:
-        fits(
-            "<results>/{atlas}/fits/{model}/k{k}/seed{seed}/factors.h5ad",
-            CONFIG.seeds[:1],
-        ),
+        consensus_files("factors.h5ad"),
     output:
         svg=report(pictures("umap"), caption="../report/umap.rst", category="{atlas}"),
         png=pictures("umap", "png"),

@@ -9,6 +9,7 @@ import pandas as pd
 from anndata.utils import make_index_unique
 
 from latentree.errors import InputError, listed, nearest
+from latentree.obs_columns import plain_name
 
 ENSEMBL_ID = re.compile(r"ENS[A-Z]*G\d{6,}(\.\d+)?")
 SYMBOL_COLUMNS = (
@@ -79,8 +80,7 @@ def clean_frame(frame: pd.DataFrame) -> pd.DataFrame:
     """
     columns: dict[str, pd.Series] = {}
     for position, name in enumerate(frame.columns):
-        # _index is a name that the h5ad format keeps for itself, and "/" is its separator
-        text = "index" if name == "_index" else str(name).replace("/", "_")
+        text = plain_name(name)
         if text not in columns:
             columns[text] = _clean_column(frame.iloc[:, position])
     return pd.DataFrame(columns, index=frame.index)

@@ -80,7 +80,7 @@ def prepare_atlas(
         return f"atlases.{name}.{setting}"
 
     file = _local_file(settings, path, key)
-    sha256 = _checked_sha256(file, settings, key)
+    sha256 = checked_sha256(file, settings, key)
     qc = {"atlas": name, "path": settings.path, "sha256": sha256, "organism": settings.organism}
     return _prepare(file, Work(settings, preprocess, min_cells_per_type, key, qc))
 
@@ -107,7 +107,7 @@ def _local_file(settings: AtlasSettings, path: str | Path | None, key: Callable[
     return Path(settings.path)
 
 
-def _checked_sha256(file: Path, settings: AtlasSettings, key: Callable[[str], str]) -> str | None:
+def checked_sha256(file: Path, settings: AtlasSettings, key: Callable[[str], str]) -> str | None:
     """The file's checksum; a missing or unreadable file is left for the opening to explain."""
     try:
         found = sha256_of(file)

@@ -15,6 +15,7 @@ import pandas as pd
 from latentree.atlas.stored import StoredMatrix, stored_in_file, stored_in_memory
 from latentree.config import BUILTIN_ATLASES
 from latentree.errors import InputError, listed, nearest
+from latentree.obs_columns import plain_name
 
 _HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError)
 """What h5py raises on damaged files, by the place of the damage."""
@@ -169,7 +170,7 @@ def _from_old_file(path: Path, shown: str) -> Source:
 
 
 def _from_file(file: h5py.File, shown: str) -> Source:
-    obs, var = _frame(file["obs"], "obs", shown), _frame(file["var"], "var", shown)
+    obs, var = _plain_names(_frame(file["obs"], "obs", shown)), _frame(file["var"], "var", shown)
     candidates = [Candidate("X", "X", stored_in_file(file["X"]), var)] if _has_values(file, "X") else []
     raw = file.get("raw")
     if raw is not None and _has_values(raw, "X"):
@@ -190,7 +191,7 @@ def _from_memory(adata: anndata.AnnData, shown: str) -> Source:
         candidates.append(Candidate("raw.X", "raw", stored_in_memory(adata.raw.X), genes))
     for key, layer in adata.layers.items():
         candidates.append(Candidate(f"layers[{key!r}]", key, stored_in_memory(layer), adata.var))
-    return Source(shown, adata.obs, tuple(candidates), "latentree" in adata.uns)
+    return Source(shown, _plain_names(adata.obs), tuple(candidates), "latentree" in adata.uns)
 
 
 def _has_values(group: Any, key: str) -> bool:
@@ -208,6 +209,14 @@ def _frame(element: Any, what: str, shown: str) -> pd.DataFrame:
     if not isinstance(frame, pd.DataFrame):
         raise InputError(shown, f"its {what} is a {type(frame).__name__}, not a table", _GIVE_H5AD)
     return frame
+
+
+def _plain_names(obs: pd.DataFrame) -> pd.DataFrame:
+    """Columns by the names that the prepared atlas will have them under; of the same ones the first."""
+    names = [plain_name(column) for column in obs.columns]
+    if names == list(obs.columns):
+        return obs
+    return obs.set_axis(pd.Index(names), axis=1).loc[:, ~pd.Index(names).duplicated()]
 
 
 def _with_columns_of(raw: pd.DataFrame, var: pd.DataFrame) -> pd.DataFrame:

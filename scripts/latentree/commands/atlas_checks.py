@@ -1,24 +1,34 @@
 """What is wrong with an atlas under a config: as the atlas stage would find it, on a sample of the values."""
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from latentree.atlas.cleaning import GeneNames, cell_names, checked_library_size, gene_names, labels_of
+from latentree.atlas.cleaning import GeneNames, cell_names, gene_names
+from latentree.atlas.prepare import checked_sha256
 from latentree.atlas.sampling import Sampled, sampled_atlas
-from latentree.atlas.splitting import split_donors
 from latentree.atlas.values import Choice, choose_matrix
+from latentree.commands.column_checks import (
+    column_problems,
+    comparison_notes,
+    confounded_notes,
+    label_notes,
+    labels_in,
+    missing_in,
+)
 from latentree.config import AtlasSettings, Config
 from latentree.errors import InputError, listed
-from latentree.gene_sets import match, read_gmt
-from latentree.input_checks import Locate, factor_problems, header_problems, is_known, noted
-from latentree.tbr_phenotype import measured_phenotype
+from latentree.gene_sets import match, read_sets
+from latentree.input_checks import Locate, factor_problems, header_problems, noted, own_files
+from latentree.tbr_regulators import Regulators
 from latentree.tree import Tree
+
+_QUICKLY_HASHED = 2**30
+"""Bytes of a file whose checksum takes a second or two; that of a larger one is left to its job."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +72,9 @@ class AtlasChecks:
     def __call__(self, name: str, atlas: AtlasSettings, config: Config, path: Path) -> list[InputError]:
         """Everything that is wrong with one atlas that is a file."""
         found: list[InputError] = []
+        if atlas.sha256 is not None and path.stat().st_size <= _QUICKLY_HASHED:
+            with noted(found):
+                checked_sha256(path, atlas, f"config key atlases.{name}.{{}}".format)
         with noted(found):
             sampled = sampled_atlas(path, atlas.path)
             found += header_problems(name, atlas, config, path)
@@ -77,7 +90,7 @@ class AtlasChecks:
         with noted(found):
             cell_names(obs, atlas.path)
         types = Counter[str]()
-        labels = _labels(obs, atlas.cell_type)
+        labels = labels_in(obs, atlas.cell_type)
         # where types are not known, other columns are looked at as if all cells were of one
         kept, known = np.ones(len(obs), dtype=bool), np.full(len(obs), "", dtype=object)
         if labels is not None:
@@ -85,27 +98,58 @@ class AtlasChecks:
                 kept = _kept_cells(obs, labels, atlas, config, key("cell_type"))
                 known, types = labels, Counter(labels[kept].tolist())
                 found += self._tree_problems(config, set(types))
-        found += _column_problems(obs, known, kept, atlas, config, key)
-        choice, named = None, None
+        found += column_problems(obs, known, kept, atlas, config, key)
+        choice, named, notes = None, None, list[str]()
         with noted(found):
             choice = choose_matrix(sampled.source.candidates, atlas.matrix, atlas.path, key)
             named = gene_names(choice.candidate.genes, atlas.symbol_column, atlas.path, key("symbol_column"))
-            for file in atlas.gene_sets:
-                self._match(file, list(named.names), atlas, found)
+            for file in own_files(atlas.gene_sets):
+                notes += self._match(file, list(named.names), atlas, config, found)
+            found += self._regulator_problems(config, set(named.names), atlas)
         if choice is not None and named is not None:
             facts = _facts(atlas, config, types, choice, named, sampled, path.stat().st_size)
+            if labels is not None and types:
+                least = config.environments.min_cells_per_type
+                notes += label_notes(obs, labels, atlas, least)
+                notes += confounded_notes(obs[kept], labels[kept], atlas)
+                notes += comparison_notes(obs[kept], atlas)
+            facts = replace(facts, notes=tuple(notes))
             self.facts[name] = facts
             if types:
                 found += _size_problems(config, atlas, facts, found)
         return found
 
-    def _match(self, file: str, names: list[str], atlas: AtlasSettings, found: list[InputError]) -> None:
+    def _match(
+        self, file: str, names: list[str], atlas: AtlasSettings, config: Config, found: list[InputError]
+    ) -> list[str]:
+        """A file of gene sets against an atlas's genes; the remarks on it."""
         try:
-            sets = read_gmt(self._locate(file))
-        except InputError:
-            return  # said where the file itself is checked
+            sets = read_sets(self._locate(file), atlas.regulon_confidence)
+        except (InputError, OSError):
+            return []  # said where the file itself is checked
         with noted(found):
-            match(sets, names, atlas.organism)
+            matched = match(sets, names, atlas.organism).sets
+            least = config.downstream.min_set_size
+            if not any(len(genes) >= least for genes in matched.values()):
+                return [
+                    f"{file}: no set has {least} of the genes (downstream.min_set_size): nothing is tested"
+                ]
+        return []
+
+    def _regulator_problems(self, config: Config, names: set[str], atlas: AtlasSettings) -> list[InputError]:
+        """A file of regulators that says nothing of an atlas: any text is a list of genes."""
+        if config.tbr is None or config.tbr.regulators is None:
+            return []
+        try:
+            regulators = Regulators.asked(config.tbr, self._locate(config.tbr.regulators))
+        except (InputError, OSError):
+            return []  # said where the file itself is checked
+        if regulators is None or names & set(regulators.targets):
+            return []
+        known = f"the {len(regulators.targets)} regulators of {config.tbr.regulators}"
+        said = f"none of {known} ({listed(regulators.targets, limit=3)}) is among the genes of {atlas.path}"
+        remedy = "Name a file of regulators by the atlas's gene symbols"
+        return [InputError("config key tbr.regulators", said, remedy)]
 
     def _tree_problems(self, config: Config, types: set[str]) -> list[InputError]:
         file, found = config.environments.tree.file, list[InputError]()
@@ -120,21 +164,23 @@ class AtlasChecks:
         return found
 
 
-def _labels(obs: pd.DataFrame, column: str | None) -> np.ndarray | None:
-    """A column's labels (n_cells,); None where the config names none or the file has none of that name."""
-    return labels_of(obs[column]) if is_known(column) and column in obs.columns else None
-
-
 def _kept_cells(
     obs: pd.DataFrame, labels: np.ndarray, atlas: AtlasSettings, config: Config, key: str
 ) -> np.ndarray:
     """The cells (n_cells,) bool that the atlas stage will keep, as far as obs tells."""
-    keep = np.array([label is not None for label in labels], dtype=bool)
+    if obs[atlas.cell_type].dtype.kind == "f" and any("." in label for label in set(labels) - {None}):
+        raise InputError(
+            key,
+            f"obs column {atlas.cell_type!r} of {atlas.path} holds measurements, such as"
+            f" {listed(sorted(set(labels) - {None}), limit=3)}",
+            "Name a column of cell types",
+        )
+    keep = ~missing_in(labels)
     keep &= ~np.isin(labels.astype(str), atlas.ignore_cell_types)
     for column in (atlas.split_by, atlas.batch):
-        values = _labels(obs, column)
+        values = labels_in(obs, column)
         if values is not None:
-            keep &= np.array([value is not None for value in values], dtype=bool)
+            keep &= ~missing_in(values)
     least = config.environments.min_cells_per_type
     sizes = Counter(labels[keep].tolist())
     large = [name for name, size in sizes.items() if size >= least]
@@ -148,44 +194,6 @@ def _kept_cells(
             "Name a column with at least two cell types, or lower environments.min_cells_per_type",
         )
     return keep & np.isin(labels.astype(str), large)
-
-
-def _column_problems(
-    obs: pd.DataFrame,
-    labels: np.ndarray,
-    kept: np.ndarray,
-    atlas: AtlasSettings,
-    config: Config,
-    key: Callable[[str], str],
-) -> list[InputError]:
-    """Columns that are there and cannot be what the config says they are."""
-    found: list[InputError] = []
-    for column in (atlas.split_by, atlas.batch):
-        values = _labels(obs, column)
-        if values is not None:
-            kept = kept & np.array([value is not None for value in values], dtype=bool)
-    donors = _labels(obs, atlas.split_by)
-    if donors is not None and kept.any():
-        names, codes = np.unique(labels[kept].astype(str), return_inverse=True)
-        preprocess = config.preprocess
-        fractions = (preprocess.test_fraction, preprocess.validation_fraction)
-        with noted(found):
-            split_donors(donors[kept], codes, list(names), fractions, preprocess.seed, key("split_by"))
-    batches = _labels(obs, atlas.batch)
-    if batches is not None:
-        n_levels = len(set(batches[kept].tolist()))
-        if n_levels > max(1, kept.sum() / 2):
-            remedy = "Name a column of batches, each of many cells"
-            said = f"{atlas.batch!r} has {n_levels} different values in {kept.sum()} cells"
-            found.append(InputError(key("batch"), said, remedy))
-    if is_known(atlas.library_size) and atlas.library_size in obs.columns:
-        with noted(found):
-            checked_library_size(obs, str(atlas.library_size), key("library_size"), atlas.path)
-    phenotype = None if config.tbr is None else config.tbr.phenotype
-    if phenotype is not None and {phenotype.column} <= set(obs) and {phenotype.donor} - {None} <= set(obs):
-        with noted(found):
-            measured_phenotype(obs[kept], phenotype)
-    return found
 
 
 def _size_problems(
@@ -215,13 +223,6 @@ def _facts(
         f"{n_found:,} cells x {n_genes:,} genes ({named.kind}); "
         f"{found if types else 'no usable cell types'}; {choice.candidate.name} holds {_KINDS[choice.kind]}"
     )
-    notes = []
-    n_dropped = n_found - sum(types.values())
-    if n_dropped and types:
-        notes.append(
-            f"{n_dropped:,} cells will be dropped: no label, an ignored one, or a type of fewer than "
-            f"{config.environments.min_cells_per_type} cells"
-        )
     return AtlasFacts(
         n_cells=sum(types.values()),
         n_types=len(types),
@@ -231,7 +232,6 @@ def _facts(
         bytes=size,
         has_counts=choice.kind == "counts",
         description=said,
-        notes=tuple(notes),
     )
 
 

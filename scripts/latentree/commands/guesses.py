@@ -1,7 +1,7 @@
 """What the columns of an atlas's cells seem to be: by their names, and by what they hold."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -16,6 +16,7 @@ _MOST_VALUES = 1000
 """A column of more different values names no groups of cells that latentree could use."""
 
 _LEAST_CELLS = 5
+_MOST_OTHERS = 8
 _FEWEST_DONORS = 6
 """With fewer donors, one or two decide every held-out figure."""
 
@@ -26,7 +27,7 @@ _CELL_TYPE = (
     r"cell_?type.*|annot.*|.*annotation.*|cell_?ontology_?class|cell_?class|cell_?(label|identity|name)s?"
     r"|(bulk_?)?labels?|.*_labels?|class|types?|ident(ity)?",
     r".*sub_?(type|class|cluster)s?.*|.*celltype.*",
-    r".*leiden.*|.*louvain.*|.*clusters?(_?\d+)?|seurat_?clusters.*",
+    r".*leiden.*|.*louvain.*|.*clusters?(_?\d+)?|seurat_?clusters.*|.*_snn_res_.*",
 )
 _CLUSTERS = len(_CELL_TYPE) - 1
 _CONDITION = (
@@ -45,7 +46,7 @@ _SAMPLE = (
 _BATCH = (
     r"batch(_?(id|name))?",
     r".*batch.*|library(_?(id|name|prep.*))?|.*_?run|lane|chemistry|assay|platform|channel|plate(_?id)?|data_?set|study"
-    r"|sequencing_?.*|suspension_?type|protocol",
+    r"|sequencing_?.*|suspension_?type|protocol|tech(nology)?|method",
 )
 _TOTAL = (
     r"library_?size|total_?counts|n_?counts?(_?rna)?|n_?umis?|total_?umis?",
@@ -57,7 +58,15 @@ _MEANS_NO_TYPE = re.compile(
     re.IGNORECASE,
 )
 _NAMES_CELLS = re.compile(
-    r"cell|neuron|mono|lympho|phage|astro|glia|fibro|endothel|epithel|cyte|blast|dendritic|\b(nk|t|b|dc|cd\d+)\b",
+    r"cell|neuron|mono|lympho|phage|astro|glia|fibro|endothel|epithel|cyte|blast|dendritic|myel"
+    r"|(?<![a-z])(nk|p?dc|cd\d+|tregs?)(?![a-z])",
+    re.IGNORECASE,
+)
+_REFERENCE = re.compile(
+    r"(ctrl|ctl|control|normal|healthy|wild[ _-]?type|wt|untreated|unstim|unperturbed|vehicle|mock|sham"
+    r"|placebo|naive|baseline|non[ _-]?(treated|targeting|infected|disease)|uninfected"
+    r"|no[ _-](treatment|stim|disease)).*|.*[ _-](ctrl|controls?|normal|healthy|untreated|vehicle|mock)"
+    r"|pbs|dmso|none|neg(ative)?|false|pre|before|reference",
     re.IGNORECASE,
 )
 _ONTOLOGY_ID = re.compile(r"[A-Za-z]+:\d+")
@@ -97,6 +106,12 @@ class Column:
         return f"{len(self.values)} values, about {median:,} cells each"
 
     @property
+    def gaps(self) -> str:
+        """What becomes of cells without a value, where there are any."""
+        n_without = int((self.codes < 0).sum())
+        return f"; {n_without:,} cells without a value are dropped" if n_without else ""
+
+    @property
     def are_numbers(self) -> bool:
         return all(re.fullmatch(r"-?[\d.]+", value) for value in self.values)
 
@@ -105,6 +120,13 @@ class Column:
         both = (self.codes >= 0) & (other.codes >= 0)
         pairs = np.unique(np.stack([self.codes[both], other.codes[both]]), axis=1)
         return pairs.shape[1] == len(np.unique(pairs[0])) and pairs.shape[1] > 0
+
+    def crossing(self, other: "Column") -> int:
+        """How many values have enough cells of two values of the other column at least."""
+        both = (self.codes >= 0) & (other.codes >= 0)
+        sizes = np.zeros((len(self.values), len(other.values)), dtype=np.int64)
+        np.add.at(sizes, (self.codes[both], other.codes[both]), 1)
+        return int(((sizes >= 2 * _LEAST_CELLS).sum(axis=1) > 1).sum())
 
 
 @dataclass(frozen=True)
@@ -175,7 +197,7 @@ def guess_cell_type(columns: Columns) -> Guess:
         tier = _tier(column.name, _CELL_TYPE)
         if _tier(column.name, _CONDITION + _DONOR + _BATCH) is not None and tier is None:
             continue
-        if tier is None and not column.are_numbers and _speaks_of_cells(column):
+        if tier in (None, _CLUSTERS) and not column.are_numbers and _speaks_of_cells(column):
             tier = _CLUSTERS - 0.5
         if tier is None or column.groups < 2:
             continue
@@ -189,7 +211,7 @@ def guess_cell_type(columns: Columns) -> Guess:
         why = "no obs column looks like cell types"
         if single:
             why = f"one value only: {', '.join(single)}; latentree compares cell types and needs at least two"
-        return Guess(None, why, tuple(f"{column.name} ({column.words})" for column in columns.groups))
+        return Guess(None, why, _others(columns.groups))
     tier, _, best = ranked[0]
     why = f"{best.words}: {listed(best.values, limit=6)}"
     if tier >= _CLUSTERS:
@@ -215,17 +237,35 @@ def guess_condition(columns: Columns, taken: Sequence[str | None]) -> Guess:
     return Guess(found[0].name, f"{found[0].words}: {listed(found[0].values, limit=6)}", _others(found[1:]))
 
 
-def guess_sample(columns: Columns, taken: Sequence[str | None], condition: Column | None) -> Guess:
-    """The column of samples; each is of one condition where there is a condition."""
+def guess_reference(condition: Column) -> Guess:
+    """The condition that others are compared with: by its name, else the first in order."""
+    named = [value for value in condition.values if _REFERENCE.fullmatch(value)]
+    first = condition.values[0]
+    if not named:
+        return Guess(None, f"no value is named like a control, so the first in order is taken: {first!r}")
+    return Guess(named[0], "named like a control; the other values are compared with it", tuple(named[1:]))
+
+
+def guess_sample(columns: Columns, taken: Sequence[str | None], condition: Column) -> Guess:
+    """The column of samples: donors seen in several conditions, else samples of one condition each."""
     found = _by_name(columns, _SAMPLE, taken, _repeats)
-    nested = [column for column in found if condition is None or column.lies_in(condition)]
-    if not nested:
-        why = "no obs column looks like samples"
-        if found:
-            why = f"{listed(c.name for c in found)}: cells of one value have several conditions"
-        return Guess(None, why)
-    of = "" if condition is None else f", each of one {condition.name}"
-    return Guess(nested[0].name, f"{nested[0].words}{of}", _others(nested[1:]))
+    if not found:
+        return Guess(None, "no obs column looks like samples")
+    crossing = {column.name: column.crossing(condition) for column in found}
+    # pairs within donors tell more than samples of donors do
+    paired = [
+        column
+        for column in _by_name(columns, _DONOR[:1], taken, _repeats)
+        if crossing[column.name] >= max(2, len(column.values) / 2)
+    ]
+    nested = [column for column in found if column.lies_in(condition)]
+    best = (paired or nested or found)[0]
+    of = f"each of one {condition.name}"
+    if best not in nested:
+        several = f"cells of several values of {condition.name}"
+        n_paired = crossing[best.name]
+        of = f"{n_paired} of them with {several}, to pair" if n_paired else f"few of them with {several}"
+    return Guess(best.name, f"{best.words}, {of}", _others(column for column in found if column is not best))
 
 
 def guess_split(
@@ -244,7 +284,10 @@ def guess_split(
             split_donors(donors, codes, [types.values[code] for code in kept], fractions, 0, column.name)
         except InputError:
             continue
-        why = f"{column.words}; a split across donors would make every held-out figure too good"
+        why = (
+            f"{column.words}{column.gaps}; with cells of one donor on both sides of the split, every held-out"
+            " figure would be too good"
+        )
         return Guess(column.name, why, _others(other for other in found if other is not column))
     if not found:
         return Guess(None, "no obs column looks like donors or samples, so cells are split at random")
@@ -266,7 +309,7 @@ def guess_batch(
         if not whole:
             return Guess(
                 column.name,
-                f"{column.words}; the VAEs are told them, the report shows how far they mix",
+                f"{column.words}{column.gaps}; the VAEs are told them, the report shows how far they mix",
                 _others(other for other in found if other is not column),
             )
         said.append(f"{column.name} is within {whole[0].name}: told of it, models would lose that difference")
@@ -337,5 +380,8 @@ def _repeats(column: Column) -> bool:
     return bool(np.median(column.sizes) >= 2 * _LEAST_CELLS) and column.groups >= 2
 
 
-def _others(columns: object) -> tuple[str, ...]:
-    return tuple(f"{column.name} ({column.words})" for column in columns)  # type: ignore[attr-defined]
+def _others(columns: Iterable[Column]) -> tuple[str, ...]:
+    """The other columns for a comment, of many the first."""
+    shown = [f"{column.name} ({column.words})" for column in columns]
+    more = (f"{len(shown) - _MOST_OTHERS} more",) if len(shown) > _MOST_OTHERS else ()
+    return (*shown[:_MOST_OTHERS], *more)

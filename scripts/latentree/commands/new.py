@@ -1,6 +1,7 @@
 """``latentree new``: look at an atlas and write a commented config for it."""
 
 import re
+import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from latentree.commands.guesses import (
     guess_cell_type,
     guess_condition,
     guess_library_size,
+    guess_reference,
     guess_sample,
     guess_split,
     labels_without_type,
@@ -34,6 +36,7 @@ from latentree.settings import PreprocessSettings
 GENE_SETS = "resources/gene_sets/immune_programs.gmt"
 _ROOT = Path(__file__).resolve().parents[3]
 _ORGANISMS = {"human": ("ENSG", "9606", "homo sapiens"), "mouse": ("ENSMUSG", "10090", "mus musculus")}
+_PREFIXES = {"human": r"(GRCh|hg)\d+_", "mouse": r"(GRCm|mm)\d+_"}
 _MANY_CELLS = 100_000
 _WIDTH = 108
 
@@ -55,7 +58,7 @@ def new(atlas: str, output: str | None) -> int:
     Raises
     ------
     InputError
-        The file is no usable atlas, or the config is there already.
+        The file is no usable atlas or has no groups of cells at all, or the config is there already.
     """
     path = Path(atlas)
     checked(AtlasSettings, {"path": atlas, "cell_type": ""}, "ATLAS")
@@ -85,9 +88,15 @@ def _entries(sampled: Sampled, atlas: str) -> list[Entry]:
     """The keys of the atlas, in the order of the config."""
     obs = sampled.source.obs
     columns = columns_of(obs)
-    choice = choose_matrix(sampled.source.candidates, "auto", atlas, str)
+    choice, matrix = _matrix(sampled, atlas)
     named = gene_names(choice.candidate.genes, None, atlas, "symbol_column")
     cell_type = guess_cell_type(columns)
+    if not columns.groups:
+        raise InputError(
+            atlas,
+            f"{cell_type.why}; none of its {len(obs.columns)} obs columns puts the cells into groups",
+            "Add a column of cell types (or of clusters) to obs and write the file again",
+        )
     types = _column(columns, cell_type.value)
     condition = guess_condition(columns, [cell_type.value])
     compared = _column(columns, condition.value)
@@ -100,34 +109,36 @@ def _entries(sampled: Sampled, atlas: str) -> list[Entry]:
     if ignored:
         entries.append(Entry("ignore_cell_types", ignored, "these labels mean no cell type"))
     entries.append(Entry("organism", organism.value or "human", organism.why))
-    entries.append(_matrix_entry(choice))
+    entries.append(matrix)
     entries.append(_symbols_entry(named, choice.candidate.genes))
     if choice.kind == "counts":
         sums = sampled.sums.get(choice.candidate.name)
         entries.append(_entry("library_size", guess_library_size(columns, obs, sums, len(named.names))))
     entries.append(_entry("split_by", guess_split(columns, taken, types, fractions)))
     entries.append(_entry("batch", guess_batch(columns, taken, types, compared)))
-    sample = guess_sample(columns, taken, compared) if compared is not None else Guess(None, condition.why)
-    entries += _comparison_entries(condition, sample)
+    if compared is not None:
+        sample = guess_sample(columns, taken, compared)
+        entries += _comparison_entries(condition, guess_reference(compared), sample)
     entries.append(_gene_sets_entry(named, organism.value or "human"))
     return entries
 
 
-def _comparison_entries(condition: Guess, sample: Guess) -> list[Entry]:
-    """What is compared between samples; comments alone where this latentree knows no such keys."""
-    if condition.value is None:
-        return []
-    both = {"condition": condition, "sample": sample}
-    known = sample.value is not None and both.keys() <= AtlasSettings.model_fields.keys()
-    return [_entry(key, guess, written=known) for key, guess in both.items()]
+def _comparison_entries(condition: Guess, reference: Guess, sample: Guess) -> list[Entry]:
+    """What is compared between samples; comments alone where there are none to test over."""
+    known = sample.value is not None
+    compared = {"condition": condition, "reference": reference, "sample": sample}
+    return [
+        _entry(key, guess, known, "VALUE" if key == "reference" else "COLUMN")
+        for key, guess in compared.items()
+    ]
 
 
-def _entry(key: str, guess: Guess, written: bool = True) -> Entry:
+def _entry(key: str, guess: Guess, written: bool = True, instead: str = "COLUMN") -> Entry:
     others = f"; others: {', '.join(guess.others)}" if guess.others else ""
     said = guess.why + others
     if guess.value is not None and not written:
         return Entry(key, None, said, _yaml(guess.value))
-    return Entry(key, guess.value, said)
+    return Entry(key, guess.value, said, instead)
 
 
 def guess_organism(obs: pd.DataFrame, genes: pd.DataFrame, named: GeneNames) -> Guess:
@@ -139,13 +150,16 @@ def guess_organism(obs: pd.DataFrame, genes: pd.DataFrame, named: GeneNames) -> 
             held = {str(value).lower() for value in table[column].unique()}
             for organism, (_, taxon, latin) in _ORGANISMS.items():
                 if all(re.search(rf"\b({taxon}|{latin}|{organism})\b", value) for value in held):
-                    return Guess(organism, f"{column} says so")
+                    return Guess(organism, f"column {str(column)!r} says so")
     ids = [str(name) for name in (named.names if named.ids is None else named.ids)]
     for organism, (prefix, _, _) in _ORGANISMS.items():
         starting = sum(re.match(rf"{prefix}\d", name) is not None for name in ids)
         if 2 * starting > len(ids):
             return Guess(organism, f"Ensembl ids begin with {prefix}")
     if sum(ENSEMBL_ID.fullmatch(name) is not None for name in ids) * 2 <= len(ids):
+        for organism, prefix in _PREFIXES.items():
+            if 2 * sum(re.match(prefix, name) is not None for name in ids) > len(ids):
+                return Guess(organism, f"gene names such as {listed(named.names[:3])} begin with its genome")
         case = organism_by_case(named.names)
         if case is not None:
             spelt = "in capitals" if case == "human" else "Capitalised"
@@ -153,13 +167,28 @@ def guess_organism(obs: pd.DataFrame, genes: pd.DataFrame, named: GeneNames) -> 
     return Guess(None, f"NOT FOUND in gene names such as {listed(named.names[:3])}: say human or mouse")
 
 
-def _matrix_entry(choice: Choice) -> Entry:
+def _matrix(sampled: Sampled, atlas: str) -> tuple[Choice, Entry]:
+    """The matrix that auto takes; but counts of all genes in raw.X before counts of some elsewhere."""
+    candidates = sampled.source.candidates
+    choice = choose_matrix(candidates, "auto", atlas, str)
     seen = "; ".join(f"{row['name']}: {row['looks_like']}" for row in choice.seen)
-    return Entry(
-        "matrix",
-        "auto",
-        f"in a sample of the values, auto takes {choice.candidate.name}, {choice.why} ({seen})",
+    said = f"in a sample of the values, auto takes {choice.candidate.name}: {choice.why} ({seen})"
+    entry = Entry("matrix", "auto", said)
+    raw = next((candidate for candidate in candidates if candidate.key == "raw"), None)
+    n_genes = len(choice.candidate.genes)
+    if choice.kind != "counts" or raw is None or len(raw.genes) <= n_genes:
+        return choice, entry
+    try:
+        wider = choose_matrix([raw], "raw", atlas, str)
+    except InputError:
+        return choice, entry
+    if wider.kind != "counts":
+        return choice, entry
+    said = (
+        f"raw.X holds counts of {len(raw.genes):,} genes; auto would take {choice.candidate.name}, which has"
+        f" {n_genes:,} of them only"
     )
+    return wider, Entry("matrix", "raw", said)
 
 
 def _symbols_entry(named: GeneNames, genes: pd.DataFrame) -> Entry:
@@ -205,13 +234,13 @@ def _page(name: str, target: Path, atlas: str, sampled: Sampled, entries: Sequen
             " stands why, and what else there is. Then:",
             "",
         ),
-        f"#   python -m latentree check {target}",
-        f"#   snakemake --cores 2 --configfile {target}",
+        f"#   python -m latentree check {shlex.quote(str(target))}",
+        f"#   snakemake --cores 2 --configfile {shlex.quote(str(target))}",
         "# Paths are relative to the working directory. Every key: config/README.md.",
         "results: results",
         "",
         "atlases:",
-        f"  {name}:",
+        f"  {_yaml(name)}:",
         f"    path: {_yaml(atlas)}",
     ]
     for entry in entries:
@@ -287,9 +316,9 @@ def _yaml(value: object) -> str:
 def _tell(target: Path, entries: Sequence[Entry], lacks_type: bool) -> None:
     print(f"wrote {target}")
     for entry in entries:
-        left = "-" if entry.instead == "COLUMN" else f"left as a comment: {entry.instead}"
+        left = "-" if entry.instead in ("COLUMN", "VALUE") else f"left as a comment: {entry.instead}"
         shown = left if entry.value is None else _yaml(entry.value)
         print(f"  {entry.key}: {shown}  ({entry.said})")
     if lacks_type:
         print(f"cell_type was not found: name the obs column of cell types in {target}, then")
-    print(f"next: python -m latentree check {target}")
+    print(f"next: python -m latentree check {shlex.quote(str(target))}")

@@ -17,8 +17,8 @@ from latentree.plots.factor_panels import (
     draw_panel,
 )
 from latentree.plots.style import GREY, Target, drawing, fit_title, save, save_sentence
+from latentree.seeds import CONSENSUS
 
-CONSENSUS = "consensus"
 _FACTOR = ["model", "n_factors", "factor"]
 # inches
 _LEFT, _RIGHT = 3.8, 4.4

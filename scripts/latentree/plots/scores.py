@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from latentree.plots.style import COLOURS, GREY, WIDTH, Target, drawing, new_figure, save, save_sentence
+from latentree.seeds import CONSENSUS
 
 _SHOWN = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
 _COMPARISONS = {"halves": "disjoint halves", "resamples": "resamples", "seeds": "seeds"}
@@ -28,7 +29,7 @@ def draw_scores(metrics: pd.DataFrame, path: Target, *, title: str = "Cell types
         Above the panels.
     """
     shown = metrics["metric"].isin(list(_SHOWN)) & (metrics["split"] == "test")
-    rows = metrics[shown & (metrics["seed"].astype(str) != "consensus")].copy()
+    rows = metrics[shown & (metrics["seed"].astype(str) != CONSENSUS)].copy()
     rows["value"] = pd.to_numeric(rows["value"], errors="coerce")
     rows = rows.dropna(subset="value")
     fits = rows[~rows["model"].isin(list(_LINES))]

@@ -18,6 +18,7 @@ from latentree.plots.style import (
     save_sentence,
     series_mark,
 )
+from latentree.seeds import CONSENSUS
 
 _PANELS = {"zeros": "exact zeros, % of loadings", "active_genes": "genes per live factor"}
 _LEGEND_COLUMNS = 4
@@ -78,7 +79,7 @@ def sparsity_of_fits(metrics: pd.DataFrame) -> pd.DataFrame:
     Dead factors, which are all zero, count in neither number.
     """
     wanted = ["zeros", "active_genes", "alive_factors"]
-    rows = metrics[metrics["metric"].isin(wanted) & ~metrics["seed"].isin(["none", "consensus"])]
+    rows = metrics[metrics["metric"].isin(wanted) & ~metrics["seed"].isin(["none", CONSENSUS])]
     table = rows.pivot(index=["model", "n_factors", "seed"], columns="metric", values="value")
     table = table.reindex(columns=wanted).astype(float).reset_index()
     table = table[table["alive_factors"] > 0].dropna(subset=wanted)

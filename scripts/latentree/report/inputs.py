@@ -10,6 +10,7 @@ import pandas as pd
 
 from latentree.errors import InputError
 from latentree.files import read_json, read_table
+from latentree.seeds import CONSENSUS
 
 _NUMBERS = ("value", "loading", "inclusion", "q_value", "p_value", "agreement")
 
@@ -25,6 +26,8 @@ TBR_TABLES = {
 class Inputs:
     """Tables, decisions and pictures of one atlas.
 
+    ``genes``, ``enrichment``, ``enrichment_summary``, ``usage`` and ``conditions`` hold the rows of the
+    consensus over seeds alone; ``conditions`` is None where the atlas names none.
     ``gene_sets_given`` says whether the config names any, ``enrichment_notes`` what became of them;
     ``tbr`` is None where the stage did not run, ``tbr_more`` holds its other tables by their names;
     ``groups`` is None where no model knows gene sets; ``pictures`` holds a ``data:`` URI for each SVG by
@@ -36,7 +39,12 @@ class Inputs:
     genes: pd.DataFrame
     gene_sets_given: bool
     enrichment: pd.DataFrame
+    enrichment_summary: pd.DataFrame
     enrichment_notes: Sequence[str]
+    usage: pd.DataFrame
+    conditions: pd.DataFrame | None
+    consensus: pd.DataFrame
+    n_factors: pd.DataFrame
     stability: pd.DataFrame
     tbr: pd.DataFrame | None
     qc: Mapping[str, Any]
@@ -65,14 +73,24 @@ def read_inputs(results: Path, atlas_name: str, config: Mapping[str, Any]) -> In
         found = _table(results, name)
         return found.sort_values("model", key=lambda m: m.map(place).fillna(len(place)), kind="stable")
 
+    def of_consensus(name: str) -> pd.DataFrame:
+        found = table(name)
+        return found[found["seed"] == CONSENSUS].reset_index(drop=True)
+
     metrics = table("metrics")
+    atlas = config["atlases"][atlas_name]
     return Inputs(
         # means over seeds are of single fits
-        metrics=metrics[metrics["seed"] != "consensus"],
-        genes=table("genes"),
-        gene_sets_given=bool(config["atlases"][atlas_name].get("gene_sets")),
-        enrichment=table("enrichment"),
+        metrics=metrics[metrics["seed"] != CONSENSUS],
+        genes=of_consensus("genes"),
+        gene_sets_given=bool(atlas.get("gene_sets")),
+        enrichment=of_consensus("enrichment"),
+        enrichment_summary=of_consensus("enrichment_summary"),
         enrichment_notes=read_json(_existing(results / "tables" / "enrichment_notes.json")),
+        usage=of_consensus("usage"),
+        conditions=of_consensus("conditions") if atlas.get("condition") else None,
+        consensus=table("consensus"),
+        n_factors=table("n_factors"),
         stability=table("stability"),
         tbr=_table(results, "tbr") if config.get("tbr") else None,
         qc=read_json(_existing(results / "qc.json")),
@@ -108,7 +126,8 @@ def _figures(fits: Sequence[tuple[str, int]], kind: str) -> list[str]:
     of_tbr = {"": [], "simulated": ["tbr.svg"], "measured": ["tbr.svg", "tbr_tree.svg"]}[kind]
     kinds = ("embedding", "umap", "loadings", "training", "groups", "usage", "conditions")
     of_fits = [f"{kind}_{model}_k{k}.svg" for model, k in fits for kind in kinds]
-    return ["tree.svg", "scores.svg", "stability.svg", *of_fits, *of_tbr]
+    of_all = ["tree.svg", "scores.svg", "stability.svg", "n_factors.svg", "sparsity.svg"]
+    return [*of_all, *of_fits, *of_tbr]
 
 
 def _table(results: Path, name: str) -> pd.DataFrame:

@@ -1,13 +1,13 @@
 """Tables as they are shown: few columns, rounded, with their reference rows."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
-from latentree.report.verdicts import SIGNIFICANT, judged_by
+from latentree.report.shown import NO_VALUE, Cell, Table, mean_and_sd, number_cell
+from latentree.report.verdicts import is_reference, judged_by
 
-_NO_VALUE = "–"
 _SCORES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
@@ -31,42 +31,6 @@ _FITS = {
 _ONE_DIGIT = ("active_genes", "alive_factors", "log_likelihood")
 _REFERENCES = {"majority": "majority (reference)", "chance": "chance (reference)"}
 _COMPARISONS = {"halves": "halves", "resamples": "resamples", "seeds": "seeds"}
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of text: the first ``n_labels`` columns of each row name it, the others hold values."""
-
-    caption: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    n_labels: int = 1
-
-
-@dataclass(frozen=True)
-class FactorRow:
-    """One factor: its genes by weight and the sets that name it."""
-
-    name: str
-    n_genes: str
-    n_anchors: str  # genes of this factor alone; empty where that is not known
-    agreement: str  # with its partner in fits on other cells
-    genes: tuple[tuple[str, str], ...]  # gene, sign-bearing loading
-    n_more_genes: int
-    sets: tuple[tuple[str, str], ...]  # set, "q = ..., 5 of 12 genes"
-    n_more_sets: int
-    note: str
-
-
-def mean_and_sd(values: pd.Series, digits: int = 3) -> str:
-    """``0.912 ± 0.004`` over seeds; without ± where no digit differs, a dash for none."""
-    values = values.dropna()
-    if values.empty:
-        return _NO_VALUE
-    text = f"{values.mean():.{digits}f}"
-    sd = f"{values.std(ddof=1):.{digits}f}"
-    # a line may break before ±, not behind it
-    return text if len(values) == 1 or float(sd) == 0 else f"{text} ±\u00a0{sd}"
 
 
 def score_table(metrics: pd.DataFrame) -> Table:
@@ -102,7 +66,7 @@ def _by_model(metrics: pd.DataFrame, names: Mapping[str, str], words: str) -> Ta
             for name in columns
         ]
         name = str(model)
-        rows.append((_REFERENCES.get(name, name), _NO_VALUE if name in _REFERENCES else str(k), *cells))
+        rows.append((_REFERENCES.get(name, name), NO_VALUE if name in _REFERENCES else str(k), *cells))
     return Table(
         words,
         ("model", "k", *(names[name] for name in columns)),
@@ -123,11 +87,11 @@ def stability_table(stability: pd.DataFrame) -> Table:
         ]
         factors = mine[~overall & (mine["comparison"] == judge)].dropna(subset="agreement")
         factors = factors.sort_values("agreement", kind="stable")
-        lowest = (
-            f"{factors['agreement'].iloc[0]:.3f} ({factors['factor'].iloc[0]})" if len(factors) else _NO_VALUE
-        )
-        reference = (mine["reference_seed"].astype(str) == "none").all()
-        name = f"{model} (reference)" if reference else str(model)
+        lowest = Cell(NO_VALUE)
+        if len(factors):
+            value = float(factors["agreement"].iloc[0])
+            lowest = Cell(f"{value:.3f} ({factors['factor'].iloc[0]})", value)
+        name = f"{model} (reference)" if is_reference(stability, (str(model), int(str(k)))) else str(model)
         rows.append((name, str(k), *cells, *([lowest] if judge else [])))
     rows.sort(key=lambda row: row[0].endswith("(reference)"))
     return Table(
@@ -140,18 +104,144 @@ def stability_table(stability: pd.DataFrame) -> Table:
     )
 
 
-def factor_agreement(stability: pd.DataFrame, model: str, n_factors: int) -> tuple[str, dict[str, str]]:
-    """Agreement of each factor of a model on other cells, and the comparison it comes from ("": none)."""
-    judge = judged_by(stability)
-    if judge is None:
-        return "", {}
-    mine = stability[
-        (stability["comparison"] == judge)
-        & (stability["model"] == model)
-        & (stability["n_factors"] == n_factors)
-    ].dropna(subset="agreement")
-    values = {str(name): f"{value:.2f}" for name, value in _pairs(mine, "factor", "agreement")}
-    return judge, {name: value for name, value in values.items() if name != "all"}
+def consensus_table(consensus: pd.DataFrame) -> Table:
+    """Every model's consensus over seeds: rows ``all`` of consensus.tsv, and how many factors are stable."""
+    rows = []
+    for (model, k), mine in consensus.groupby(["model", "n_factors"], sort=False):
+        overall = mine[mine["factor"] == "all"].iloc[0]
+        # those that n_factors leaves no place for are named x1, x2, ...
+        live = mine[mine["factor"].str.startswith("f")]
+        rows.append(
+            (
+                str(model),
+                str(k),
+                number_cell(overall["n_seeds"]),
+                number_cell(len(live)),
+                *(number_cell((live["stable"] == word).sum()) for word in ("yes", "unknown", "no")),
+                *(
+                    _three_digits(overall[name])
+                    for name in (
+                        "stability_mean",
+                        "half_agreement",
+                        "chance_95",
+                        "halves_of_cells",
+                        "pca_reference",
+                    )
+                ),
+                str(overall["note"]),
+            )
+        )
+    return Table(
+        "Consensus of the seeds: factors that come back. Seeds: mean strength of the matches between them; "
+        "halves of the seeds: of the consensus of one half with that of the other; chance: 95th percentile "
+        "with genes and cells permuted; halves of the cells: of refits that share no cell, "
+        "beside PCA's by scores alone.",
+        (
+            "model",
+            "k",
+            "seeds run",
+            "live factors",
+            "stable",
+            "unknown",
+            "not stable",
+            "seeds",
+            "halves of the seeds",
+            "chance",
+            "halves of the cells",
+            "PCA, halves of the cells",
+            "note",
+        ),
+        tuple(rows),
+        n_labels=2,
+    )
+
+
+def n_factors_table(table: pd.DataFrame) -> Table:
+    """What speaks for each number of factors."""
+    rows = tuple(
+        (
+            str(row["model"]),
+            str(row["n_factors"]),
+            str(row["recommended"]),
+            _beside_sd(row["held_out_mean"], row["held_out_sd"]),
+            str(row["fit_metric"]),
+            *(
+                _three_digits(row[name])
+                for name in ("score", "stability_halves", "reference_halves", "stability_seeds")
+            ),
+            *(number_cell(row[name]) for name in ("alive_factors", "stable_factors", "enriched_share")),
+            str(row["note"]),
+        )
+        for _, row in table.iterrows()
+    )
+    return Table(
+        "Choice of the number of factors. Held-out fit: mean ± sd over seeds; gain: share of the best gain "
+        "on the smallest number; halves: agreement of refits that share no cell, beside the better of PCA "
+        "and varimax. The smallest number whose fit is as good as the best is recommended.",
+        (
+            "model",
+            "k",
+            "recommended",
+            "held-out fit",
+            "measured by",
+            "gain",
+            "halves",
+            "halves, reference",
+            "seeds",
+            "live factors",
+            "stable factors",
+            "share with a gene set",
+            "note",
+        ),
+        rows,
+        n_labels=2,
+    )
+
+
+def enrichment_table(summary: pd.DataFrame) -> Table:
+    """Numbers of enriched sets beside those that permuted genes give."""
+    columns = ["n_factors_tested", "n_sets_tested", "n_enriched", "n_pairs_enriched"]
+    columns += ["control_mean", "control_max", "n_permutations", "ratio"]
+    rows = tuple(
+        (
+            str(row["model"]),
+            str(row["n_factors"]),
+            str(row["method"]),
+            *(number_cell(row[name]) for name in columns),
+        )
+        for _, row in summary.iterrows()
+    )
+    return Table(
+        "Gene sets at q < 0.05 in any factor, beside the number that the same test gives with the genes "
+        "renamed at random. Ratio: sets over one more than the control's mean.",
+        (
+            "model",
+            "k",
+            "method",
+            "factors tested",
+            "sets tested",
+            "sets found",
+            "pairs of factor and set",
+            "permuted, mean",
+            "permuted, most",
+            "permutations",
+            "ratio",
+        ),
+        rows,
+        n_labels=3,
+    )
+
+
+def _three_digits(value: Any) -> Cell:
+    return number_cell(value, None if pd.isna(value) else f"{value:.3f}")
+
+
+def _beside_sd(mean: float, sd: float) -> Cell:
+    """A mean with its standard deviation, with as many digits as the deviation gives sense to."""
+    if pd.isna(sd) or sd == 0:
+        return number_cell(mean, None if pd.isna(mean) else f"{mean:.4g}")
+    digits = max(0, 2 - len(str(int(sd)))) if sd >= 1 else 3
+    return number_cell(mean, f"{mean:.{digits}f} ±\u00a0{sd:.{digits}f}", sd=float(sd))
 
 
 def remarks(table: pd.DataFrame) -> list[str]:
@@ -161,93 +251,6 @@ def remarks(table: pd.DataFrame) -> list[str]:
         if column in table:
             said += [words.format(text) for text in _distinct(table[column])]
     return said
-
-
-def factor_rows(
-    genes: pd.DataFrame,
-    enrichment: pd.DataFrame,
-    model: str,
-    n_factors: int,
-    seed: int,
-    *,
-    gene_sets_given: bool = True,
-    agreement: Mapping[str, str] | None = None,
-    n_anchors: Sequence[int] = (),
-    n_genes: int = 12,
-    n_sets: int = 3,
-) -> tuple[FactorRow, ...]:
-    """The factors of one fit, f1 first, those without any gene included."""
-    mine = _of_fit(genes, model, n_factors, seed)
-    mine = mine[mine["loading"] != 0]
-    # models without exact zeros list their largest loadings only, whose number means nothing
-    counted = mine["inclusion"].notna().any()
-    tested = _of_fit(enrichment, model, n_factors, seed)
-    tested = tested[tested["method"] == "ora"]
-    rows = []
-    for place, name in enumerate(f"f{i + 1}" for i in range(n_factors)):
-        own = mine[mine["factor"] == name]
-        own = own.reindex(own["loading"].abs().sort_values(ascending=False, kind="stable").index)
-        overlapping = tested[tested["factor"] == name]
-        enriched = overlapping["q_value"] < SIGNIFICANT
-        # near-duplicates of better sets are in the table only
-        sets = overlapping[enriched & (overlapping["like"] == "")]
-        sets = sets.sort_values(["q_value", "p_value", "gene_set"], kind="stable")
-        rows.append(
-            FactorRow(
-                name=name,
-                n_genes=str(len(own)) if counted or own.empty else _NO_VALUE,
-                n_anchors=str(n_anchors[place]) if place < len(n_anchors) else "",
-                agreement=(agreement or {}).get(name, _NO_VALUE),
-                genes=tuple((str(g), _signed(v)) for g, v in _pairs(own.head(n_genes), "gene", "loading")),
-                n_more_genes=max(0, len(own) - n_genes) if counted else 0,
-                sets=tuple(_described(row) for _, row in sets.head(n_sets).iterrows()),
-                n_more_sets=max(0, len(sets) - n_sets),
-                note=_note(own.empty, gene_sets_given, overlapping.empty, sets.empty),
-            )
-        )
-    return tuple(rows)
-
-
-def _note(no_genes: bool, given: bool, no_overlap: bool, no_sets: bool) -> str:
-    """Why a factor has no gene set; empty where it has one."""
-    if no_genes:
-        return "dead: no gene has weight"
-    if not given:
-        return "no gene sets given"
-    if no_overlap:
-        return "no tested set shares a gene"
-    return f"no set at q < {SIGNIFICANT:g}" if no_sets else ""
-
-
-def _described(row: pd.Series) -> tuple[str, str]:
-    """A gene set and its evidence."""
-    evidence = f"q\u00a0=\u00a0{_small(row['q_value'])}, {row['n_overlap']} of {row['n_set']} genes"
-    if row["direction"] != "both":
-        evidence += f", {row['direction']}"
-    return str(row["gene_set"]), evidence
-
-
-def _signed(loading: float) -> str:
-    return f"{loading:+.2g}".replace("-", "−")
-
-
-def _small(q_value: float) -> str:
-    """``0.012`` or ``3e-8``."""
-    if q_value >= 1e-3:
-        return f"{q_value:.3f}"
-    mantissa, exponent = f"{q_value:.0e}".split("e")
-    return f"{mantissa}e{int(exponent)}"
-
-
-def _of_fit(table: pd.DataFrame, model: str, n_factors: int, seed: int) -> pd.DataFrame:
-    if table.empty:
-        return table
-    same_seed = table["seed"].astype(str) == str(seed)
-    return table[same_seed & (table["model"] == model) & (table["n_factors"] == n_factors)]
-
-
-def _pairs(table: pd.DataFrame, one: str, other: str) -> Iterable[tuple[object, float]]:
-    return zip(table[one], table[other], strict=True)
 
 
 def _distinct(column: pd.Series) -> list[str]:

@@ -9,9 +9,8 @@ import pandas as pd
 
 from latentree.plots.tbr_tree import excludes_zero, shown_fit
 from latentree.report.inputs import Inputs
-from latentree.report.tables import Table, mean_and_sd
+from latentree.report.shown import NO_VALUE, Cell, Table, mean_and_sd, number_cell
 
-_NO_VALUE = "–"
 _SIMULATED = {
     "mcc": "MCC",
     "mcc_chance": "MCC, chance",
@@ -151,9 +150,9 @@ def phenotype_table(types: pd.DataFrame) -> Table:
     rows = tuple(
         (
             str(row["cell_type"]),
-            f"{row['n_cells']:,}",
-            f"{row['n_train']:,}",
-            str(row["n_donors"]) if row["n_donors"] else _NO_VALUE,
+            number_cell(row["n_cells"], f"{row['n_cells']:,}"),
+            number_cell(row["n_train"], f"{row['n_train']:,}"),
+            number_cell(row["n_donors"]) if row["n_donors"] else Cell(NO_VALUE),
             _number(row["mean"]),
             _number(row["sd"]),
             str(row["note"]),
@@ -210,9 +209,10 @@ def changes_table(changes: pd.DataFrame) -> Table:
             str(row["branch"]),
             _below(str(row["cell_types_below"])),
             str(row["latent"]),
-            f"{row['change']:+.3g}".replace("-", "−") if row["change"] else "0",
-            f"{_number(row['lower'])} to {_number(row['upper'])}" if pd.notna(row["lower"]) else _NO_VALUE,
-            f"{row['share_nonzero']:.0%}" if pd.notna(row["share_nonzero"]) else _NO_VALUE,
+            number_cell(row["change"], f"{row['change']:+.3g}".replace("-", "−") if row["change"] else "0"),
+            _number(row["lower"]),
+            _number(row["upper"]),
+            number_cell(row["share_nonzero"], f"{row['share_nonzero']:.0%}"),
             "; ".join(text for text in ("excludes 0" if row["sure"] else "", str(row["note"])) if text),
         )
         for _, row in shown.head(_MOST_CHANGES).iterrows()
@@ -226,7 +226,7 @@ def changes_table(changes: pd.DataFrame) -> Table:
         words += f" The {_MOST_CHANGES} largest of {len(shown)}; all are in tables/tbr_changes.tsv."
     if not rows:
         words += " No effect changes on any branch."
-    names = ("branch to", "cell types below", "latent", "change", "interval", "share not 0", "")
+    names = ("branch to", "cell types below", "latent", "change", "lower", "upper", "share not 0", "note")
     return Table(words, names, rows, n_labels=3)
 
 
@@ -281,5 +281,5 @@ def _below(names: str, limit: int = 4) -> str:
     return ", ".join(parts[:limit]) + more
 
 
-def _number(value: Any) -> str:
-    return _NO_VALUE if pd.isna(value) else f"{value:.3g}".replace("-", "−")
+def _number(value: Any) -> Cell:
+    return number_cell(value, f"{value:.3g}".replace("-", "−"))

@@ -5,20 +5,18 @@ uncertainty, stability is agreement on other cells and never between seeds, and 
 reaches is no disentanglement.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from latentree.report.facts import n_test_cells
 from latentree.report.inputs import Inputs
 
 SIGNIFICANT = 0.05
-LEAST_SHARED = 0.71
-"""|correlation| below which two factors have less than half of their variance in common."""
-_STABILITY = "Stability"
+STABILITY = "Stability"
+"""Topic of what says whether factors come back."""
 _ROTATIONS = ("varimax", "varimax_start")
 _REFERENCES = ("majority", "chance")
 _REPEATED = 0.995  # agreement beyond this is that of one fit repeated, not of independent ones
@@ -51,18 +49,6 @@ class Score:
 def fit_name(model: object, n_factors: object) -> str:
     """``pca (k = 10)``, with spaces at which no line breaks."""
     return f"{model} (k\u00a0=\u00a0{n_factors})"
-
-
-def verdicts(inputs: Inputs, config: Mapping[str, Any], first_seed: int) -> dict[str, list[Verdict]]:
-    """All sentences about a run by topic, in the order of the page."""
-    by_topic: dict[str, list[Verdict]] = {}
-    for verdict in [
-        *accuracy_verdicts(inputs.metrics, n_test_cells(inputs.qc)),
-        *stability_verdicts(inputs.stability, config),
-        *enrichment_verdicts(inputs, first_seed),
-    ]:
-        by_topic.setdefault(verdict.topic, []).append(verdict)
-    return by_topic
 
 
 def scores(metrics: pd.DataFrame, metric: str = "accuracy") -> list[Score]:
@@ -150,7 +136,7 @@ def stability_verdicts(stability: pd.DataFrame, config: Mapping[str, Any]) -> li
     said = _other_cells(stability)
     levels = agreements(stability, "seeds")
     if not levels:
-        return [*said, Verdict(_STABILITY, "Agreement between seeds is not known: it needs two seeds.")]
+        return [*said, Verdict(STABILITY, "Agreement between seeds is not known: it needs two seeds.")]
     text = f"Between seeds, on the same cells: {_listed(levels)}."
     models = dict.fromkeys(model for model, _ in levels)
     same = [m for m in models if _starts_alike(m, config, [a for (o, _), a in levels.items() if o == m])]
@@ -159,7 +145,7 @@ def stability_verdicts(stability: pd.DataFrame, config: Mapping[str, Any]) -> li
             f" Where the seed changes little or nothing, fits agree by construction: {', '.join(same)}. "
             "Such agreement says nothing about other cells of the same tissue."
         )
-    return [*said, Verdict(_STABILITY, text, "caution" if same else "finding")]
+    return [*said, Verdict(STABILITY, text, "caution" if same else "finding")]
 
 
 def agreements(stability: pd.DataFrame, comparison: str) -> dict[tuple[str, int], float]:
@@ -184,29 +170,17 @@ def _other_cells(stability: pd.DataFrame) -> list[Verdict]:
             "Whether other cells would give the same factors is not known: no model was fitted to other "
             "cells (config key downstream.stability)."
         )
-        return [Verdict(_STABILITY, text, "caution")]
+        return [Verdict(STABILITY, text, "caution")]
     said = []
     if comparison == "halves":
         donors = " (whole donors)" if "whole donors" in _note(stability, "halves") else ""
         text = f"Between fits on disjoint halves of the training cells{donors}"
         text += ", mean |correlation| of matched factors on test cells"
-        said.append(Verdict(_STABILITY, f"{text}: {_beside_references(stability, 'halves')}."))
+        said.append(Verdict(STABILITY, f"{text}: {_beside_references(stability, 'halves')}."))
     if agreements(stability, "resamples"):
         text = "Between fits on resampled cells, which have most cells in common"
-        said.append(Verdict(_STABILITY, f"{text}: {_beside_references(stability, 'resamples')}."))
+        said.append(Verdict(STABILITY, f"{text}: {_beside_references(stability, 'resamples')}."))
     said += _against_varimax(stability, comparison)
-    weak = [
-        f"{fit_name(model, k)} {_names(factors[factors < LEAST_SHARED], len(factors))}"
-        for (model, k), factors in _factors(stability, comparison).items()
-        if not _is_reference(stability, (model, k)) and (factors < LEAST_SHARED).any()
-    ]
-    if weak:
-        text = (
-            f"Not to be interpreted, because other cells do not give them back (between {comparison} less "
-            f"than half of a factor's variance in common, agreement under {LEAST_SHARED:.2f}): "
-            f"{'; '.join(weak)}."
-        )
-        said.append(Verdict(_STABILITY, text, "caution"))
     return said
 
 
@@ -236,7 +210,7 @@ def _against_varimax(stability: pd.DataFrame, comparison: str) -> list[Verdict]:
         said.append(f"Other cells give these factors back better than {beside}: {', '.join(better)}.")
     if alike:
         said.append(f"Given back no better than {beside}: {', '.join(alike)}.")
-    return [Verdict(_STABILITY, text) for text in said]
+    return [Verdict(STABILITY, text) for text in said]
 
 
 def _factors(stability: pd.DataFrame, comparison: str) -> dict[tuple[str, int], pd.Series]:
@@ -249,7 +223,7 @@ def _factors(stability: pd.DataFrame, comparison: str) -> dict[tuple[str, int], 
     }
 
 
-def _is_reference(stability: pd.DataFrame, key: tuple[str, int]) -> bool:
+def is_reference(stability: pd.DataFrame, key: tuple[str, int]) -> bool:
     """Whether a model with so many factors is none of the config's and stands there for comparison."""
     mine = (stability["model"] == key[0]) & (stability["n_factors"] == key[1])
     return bool((stability.loc[mine, "reference_seed"].astype(str) == "none").all())
@@ -259,15 +233,15 @@ def _note(stability: pd.DataFrame, comparison: str) -> str:
     return " ".join(stability.loc[stability["comparison"] == comparison, "note"].astype(str).unique())
 
 
-def _names(weak: pd.Series, n_factors: int) -> str:
+def names_or_count(names: Sequence[str], n_factors: int) -> str:
     """The factors by name, or how many where they are many."""
-    return ", ".join(weak.index) if len(weak) <= 4 else f"{len(weak)} of {n_factors}"
+    return ", ".join(names) if len(names) <= 4 else f"{len(names)} of {n_factors}"
 
 
 def _beside_references(stability: pd.DataFrame, comparison: str) -> str:
     """Mean agreement of the config's models, then of the references."""
     levels = agreements(stability, comparison)
-    references = {key: level for key, level in levels.items() if _is_reference(stability, key)}
+    references = {key: level for key, level in levels.items() if is_reference(stability, key)}
     models = {key: level for key, level in levels.items() if key not in references}
     said = [_listed(models)] * bool(models) + [f"references {_listed(references)}"] * bool(references)
     return "; ".join(said)
@@ -282,10 +256,10 @@ def _starts_alike(model: str, config: Mapping[str, Any], agreements: list[float]
     return model == "pca" or settings.get("start", "random") != "random" or min(agreements) >= _REPEATED
 
 
-def enrichment_verdicts(inputs: Inputs, first_seed: int) -> list[Verdict]:
-    """How many factors of each model have a gene set, first seed."""
+def enrichment_verdicts(inputs: Inputs, fits: Sequence[tuple[str, int]]) -> list[Verdict]:
+    """How many consensus factors have a gene set, and how many sets are found beside permuted genes."""
     topic = "Gene sets"
-    # by over-representation, as the sections of the fits show it
+    # by over-representation, whose control has the more permutations
     table = inputs.enrichment[inputs.enrichment["method"] == "ora"]
     if not inputs.gene_sets_given:
         text = "No gene set was tested: the config gives none for this atlas (key gene_sets)."
@@ -294,15 +268,35 @@ def enrichment_verdicts(inputs: Inputs, first_seed: int) -> list[Verdict]:
         # the last sentence says how many were tested, or why none was
         text = f"No tested gene set shares a gene with any factor: {inputs.enrichment_notes[-1]}."
         return [Verdict(topic, text, "caution")]
-    rows = table[(table["seed"].astype(str) == str(first_seed)) & (table["q_value"] < SIGNIFICANT)]
+    rows = table[table["q_value"] < SIGNIFICANT]
     if rows.empty:
-        text = f"Gene sets were tested, but no factor has one at q < {SIGNIFICANT:g} (seed {first_seed})."
-        return [Verdict(topic, text)]
+        return [Verdict(topic, f"Gene sets were tested, but no factor has one at q < {SIGNIFICANT:g}.")]
     named = []
-    for model, k in inputs.fits:
+    for model, k in fits:
         mine = rows[(rows["model"] == model) & (rows["n_factors"] == k)]
-        named.append(f"{model} {mine['factor'].nunique()} of {k}")
-    text = (
-        f"Factors with at least one gene set at q < {SIGNIFICANT:g} (seed {first_seed}): {', '.join(named)}."
-    )
-    return [Verdict(topic, text)]
+        named.append(f"{fit_name(model, k)} {mine['factor'].nunique()} of {k}")
+    text = f"Factors with at least one gene set at q < {SIGNIFICANT:g}: {', '.join(named)}."
+    return [Verdict(topic, text), *_beside_permuted(inputs.enrichment_summary, fits)]
+
+
+def _beside_permuted(summary: pd.DataFrame, fits: Sequence[tuple[str, int]]) -> list[Verdict]:
+    """Numbers of sets beside those that the same genes under permuted names give."""
+    rows = summary[summary["method"] == "ora"]
+    keys = zip(rows["model"], rows["n_factors"].astype(int), strict=True)
+    by_fit = dict(zip(keys, rows.to_dict("records"), strict=True))
+    listed: list[str] = []
+    chance: list[str] = []
+    for fit in fits:
+        if fit not in by_fit:
+            continue
+        row = by_fit[fit]
+        beside = f"{fit_name(*fit)} {row['n_enriched']} beside {row['control_mean']:.1f}"
+        (listed if row["n_enriched"] > row["control_max"] else chance).append(beside)
+    said = []
+    if listed:
+        text = "Gene sets found, beside the mean number with permuted genes (over-representation): "
+        said.append(Verdict("Gene sets", f"{text}{', '.join(listed)}."))
+    if chance:
+        text = f"No more gene sets than permuted genes reach: {', '.join(chance)} (mean). They name nothing."
+        said.append(Verdict("Gene sets", text, "caution"))
+    return said
