@@ -311,8 +311,13 @@ def test_a_factor_is_unfolded_by_key_and_by_link(page, address):
 
 
 def test_print_shows_what_is_folded_on_screen(page):
+    show_at(page, 718)  # A4 with Chromium's margins
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     try:
+        wide = page.execute_script(
+            "return [...document.querySelectorAll('table')]"
+            ".filter(e => e.getBoundingClientRect().right > 718).map(e => e.dataset.name)"
+        )
         heights = page.execute_script(
             "return [...document.querySelectorAll('details pre, details table')]"
             ".map(e => e.getBoundingClientRect().height)"
@@ -322,6 +327,7 @@ def test_print_shows_what_is_folded_on_screen(page):
         )
     finally:
         page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert wide == []
     assert min(heights) > 20
     assert shown == 0
     # for browsers whose style sheets cannot unfold

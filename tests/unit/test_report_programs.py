@@ -1,6 +1,7 @@
 """What the report says of consensus factors: numbers as shown, programs, verdicts and their groups."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -241,8 +242,15 @@ def test_stable_factors_are_named_by_their_cell_types(found):
     assert "f3" not in said
     (verdict,) = usage_verdicts(found[2:])
     assert verdict.kind == "caution"
-    table = types_table(found)
-    assert table.rows[[row[0] for row in table.rows].index(CELL_TYPES[1])][2:5] == ("f2", "stable", "0.94")
+    weak = [replace(program, usage=program.usage.assign(specificity=0.6)) for program in found]
+    assert "No stable factor of" in texts(usage_verdicts(weak))
+
+
+def test_a_cell_type_that_no_factor_tells_has_none(found):
+    rows = {row[0]: row for row in types_table(found).rows}
+    assert set(rows) == set(CELL_TYPES)
+    assert rows[CELL_TYPES[1]][2:5] == ("f2", "stable", "0.94")
+    assert rows[CELL_TYPES[3]][2:] == ("none", "", "0.44", "", "")
 
 
 def test_conditions_are_claimed_by_q_over_samples(tmp_path, inputs, found):

@@ -11,6 +11,7 @@ from latentree.report.group_sentences import group_sentences
 from latentree.report.inputs import Inputs
 from latentree.report.pictures import Picture, fit_pictures
 from latentree.report.programs import (
+    TELLS,
     Program,
     fit_anchor,
     programs,
@@ -120,7 +121,10 @@ def factors_table(found: Sequence[Program], caption: str) -> Table:
 
 def _best_type(program: Program) -> tuple[str, Cell]:
     best = program.best_type
-    return ("–", Cell("–")) if best is None else (best["cell_type"], _two_digits(best["specificity"]))
+    if best is None:
+        return Cell("–"), Cell("–")
+    look = "weak" if best["specificity"] < TELLS else ""
+    return Cell(best["cell_type"], look=look), _two_digits(best["specificity"])
 
 
 def _two_digits(value: Any) -> Cell:

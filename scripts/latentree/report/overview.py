@@ -16,7 +16,7 @@ from latentree.report.program_verdicts import (
     primary_fit,
     usage_verdicts,
 )
-from latentree.report.programs import Program, programs
+from latentree.report.programs import TELLS, Program, programs
 from latentree.report.shown import Cell, Table, number_cell
 from latentree.report.tbr_verdicts import tbr_sentences
 from latentree.report.verdicts import (
@@ -109,20 +109,21 @@ def types_table(found: Sequence[Program]) -> Table:
             if name not in best or level > best[name][0]:
                 best[name] = (float(level), int(n_cells), program)
     rows = tuple(
-        (
-            name,
-            number_cell(n_cells),
-            Cell(program.name, href=program.anchor),
-            program.badge,
-            number_cell(level, f"{level:.2f}"),
-            program.top_genes(),
-            program.naming_sets_cell(),
-        )
+        (name, number_cell(n_cells), *_whose(program, level))
         for name, (level, n_cells, program) in sorted(best.items())
     )
     return Table(
-        "Which program is whose: for each cell type the factor that tells it best from all others. A "
-        "specificity of 0.5 tells nothing; a factor may serve several types.",
+        "Which program is whose: for each cell type the factor that tells it best from all others, none "
+        f"where the best specificity is below {TELLS:g} (0.5 tells nothing). A factor may serve several types.",
         ("cell type", "cells", "factor", "stability", "specificity", "genes", "gene sets"),
         rows,
     )
+
+
+def _whose(program: Program, level: float) -> tuple[str, ...]:
+    """The factor that tells a type best, or that none does."""
+    specificity = number_cell(level, f"{level:.2f}")
+    if level < TELLS:
+        return Cell("none", look="weak"), "", specificity, "", ""
+    named = Cell(program.name, href=program.anchor)
+    return named, program.badge, specificity, program.top_genes(), program.naming_sets_cell()

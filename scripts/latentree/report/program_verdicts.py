@@ -6,7 +6,7 @@ import pandas as pd
 
 from latentree.consensus import STABLE
 from latentree.report.inputs import Inputs
-from latentree.report.programs import Program, over_all_types
+from latentree.report.programs import TELLS, Program, over_all_types
 from latentree.report.shown import number_text
 from latentree.report.verdicts import SIGNIFICANT, STABILITY, Verdict, fit_name, names_or_count
 
@@ -94,14 +94,20 @@ def usage_verdicts(found: Sequence[Program]) -> list[Verdict]:
     if not stable:
         text = "No stable factor: no program is named after a cell type here."
         return [Verdict(topic, text, "caution")] if found else []
-    best = sorted(stable, key=lambda program: -_specificity(program))[:_SHOWN]
+    name = fit_name(found[0].model, found[0].n_factors)
+    telling = [program for program in stable if _specificity(program) >= TELLS]
+    if not telling:
+        text = (
+            f"No stable factor of {name} tells one cell type from all others (specificity {TELLS:g} or more)."
+        )
+        return [Verdict(topic, text)]
+    best = sorted(telling, key=lambda program: -_specificity(program))[:_SHOWN]
     listed = [
         f"{program.name} {program.best_type['cell_type']} {_specificity(program):.2f}"
         f" ({program.best_type['n_cells']} cells)"
         for program in best
         if program.best_type is not None
     ]
-    name = fit_name(found[0].model, found[0].n_factors)
     text = (
         f"Stable factors of {name} that tell one cell type best from all others: {', '.join(listed)} "
         "(specificity: 0.5 not at all, 1 wholly)."

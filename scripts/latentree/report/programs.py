@@ -14,6 +14,8 @@ from latentree.report.verdicts import SIGNIFICANT
 
 _WORDS = {"yes": "stable", "no": "not stable", "unknown": "stability unknown"}
 _ALL = "all"
+TELLS = 0.7
+"""Specificity from which on a factor is named after a cell type."""
 
 
 @dataclass(frozen=True)
