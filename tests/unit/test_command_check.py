@@ -103,6 +103,8 @@ def test_what_is_well_is_said_with_what_it_takes(folder: Path, capsys: pytest.Ca
     assert "120 cells x 60 genes (symbols); 3 cell types in 'cell_type', the smallest of 40 cells" in said
     for word in ("jobs: ", "time: about ", "memory: at most about ", "disk: about ", "all well"):
         assert word in said
+    Path("results/a").mkdir(parents=True)
+    assert "time: at most about " in checked(config, capsys)[1]
 
 
 @pytest.mark.parametrize(

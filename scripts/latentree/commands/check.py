@@ -75,7 +75,10 @@ def _report(
         print(f"not estimated, because they are no files here: {', '.join(unseen)}")
     if atlases.facts:
         shown = f"{cores} core{'s' if cores > 1 else ''}, without a GPU"
-        print(f"time: about {_duration(found.minutes(cores))} on {shown}")
+        # the estimate is of a whole run, and some of it may be done
+        begun = any(Path(config.results, name).is_dir() for name in config.atlases)
+        about = "at most about" if begun else "about"
+        print(f"time: {about} {_duration(found.minutes(cores))} on {shown}")
         if found.memory is not None:
             rule, mb = found.memory
             print(f"memory: at most about {mb / 1000:.1f} GB asked for by a job ({rule})")
