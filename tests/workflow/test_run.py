@@ -62,7 +62,7 @@ def test_the_tables_answer_the_questions_of_the_tutorial(finished, monkeypatch, 
         exec(block.replace('color="cell_type"', 'color="cell_type", show=False'), names)
     said = capsys.readouterr().out
     assert names["factor"] in {"f1", "f2", "f3", "f4"}
-    for answer in ("specificity", "loading", "halves_of_cells", "gene_set", "control_mean"):
+    for answer in ("specificity", "loading", "halves_of_cells", "direction", "control_mean"):
         assert answer in said
 
 
