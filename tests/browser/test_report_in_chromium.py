@@ -219,8 +219,8 @@ def test_the_script_writes_rows_as_the_page_does(page, results):
         for place in range(len(table.columns)):
             assert cells_of(page, table.anchor, place) == [row[place].strip() for row in whole.first]
     widths = page.execute_script(
-        "return [...document.querySelectorAll(`table[data-name='${arguments[0]}'] .fill`)]"
-        ".map(fill => [parseFloat(fill.style.width), fill.classList.contains('minus')])",
+        "return [...document.querySelectorAll(`table[data-name='${arguments[0]}'] .bar`)]"
+        ".map(bar => [parseFloat(bar.style.getPropertyValue('--w')), bar.classList.contains('minus')])",
         f"{FACTOR}-genes",
     )
     genes = section.factors[0].tables[0]

@@ -72,7 +72,8 @@ def test_without_mudata_the_message_names_the_remedy(atlas, monkeypatch):
         to_mudata(atlas, [make_factors()])
 
 
-def test_factors_open_in_scanpy_without_conversion(tmp_path):
+@pytest.mark.parametrize("basis", ["X_sparse_vae", "sparse_vae"])
+def test_factors_open_in_scanpy_without_conversion(tmp_path, basis):
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -80,8 +81,8 @@ def test_factors_open_in_scanpy_without_conversion(tmp_path):
     from matplotlib.figure import Figure
 
     make_factors().write_h5ad(tmp_path / "factors.h5ad")
-    factors = sc.read_h5ad(tmp_path / "factors.h5ad")
-    drawn = sc.pl.embedding(factors, "X_sparse_vae", color="cell_type", return_fig=True, show=False)
+    factors = ad.read_h5ad(tmp_path / "factors.h5ad")
+    drawn = sc.pl.embedding(factors, basis, color="cell_type", return_fig=True, show=False)
     assert isinstance(drawn, Figure)
     points = np.concatenate([c.get_offsets() for c in drawn.axes[0].collections])
     assert len(points) >= N_CELLS

@@ -92,6 +92,18 @@ def test_a_commit_is_said_with_its_uncommitted_changes(tmp_path):
     assert provenance.commit_in_words(tmp_path) == f"{clean} (with uncommitted changes)"
 
 
+def test_a_job_says_of_which_run_and_command_it_is(tmp_path, monkeypatch):
+    monkeypatch.delenv(provenance.RUN_VARIABLE, raising=False)
+    assert provenance.run_in_words(tmp_path) == {}
+    provenance.open_run(tmp_path, "r1", ["snakemake", "--config", "a b"], {}, tmp_path)
+    said = {"run": "r1", "command": "snakemake --config 'a b'"}
+    assert provenance.run_in_words(tmp_path) == said
+    provenance.close_run(tmp_path, "r1", "success")
+    assert provenance.run_in_words(tmp_path) == {}
+    monkeypatch.setenv(provenance.RUN_VARIABLE, "r1")
+    assert provenance.run_in_words(tmp_path) == said
+
+
 @pytest.mark.parametrize(("platform", "megabytes"), [("linux", 3072.0), ("darwin", 3.0)])
 def test_peak_memory_is_in_mb_where_macos_counts_bytes(monkeypatch, platform, megabytes):
     monkeypatch.setattr(provenance.sys, "platform", platform)

@@ -190,8 +190,8 @@ def test_only_the_best_sets_of_a_large_library_are_in_the_page(tmp_path):
     many = pd.DataFrame([row | {"gene_set": f"set {i}", "q_value": i * 1e-5} for i in range(300)])
     section = fit_section(inputs_of(tmp_path, enrichment=many), "pca", K, 0)
     table = section.factors[0].tables[1]
-    assert [row[0] for row in table.rows] == [f"set {i}" for i in range(100)]
-    assert "The best 100 of 300; all are in tables/enrichment.tsv." in table.caption
+    assert [row[0] for row in table.rows] == [f"set {i}" for i in range(50)]
+    assert "The best 50 of 300; all are in tables/enrichment.tsv." in table.caption
 
 
 # --- verdicts

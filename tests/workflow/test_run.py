@@ -16,7 +16,7 @@ import pytest
 
 from latentree.files import read_json, read_table, sha256_of
 from outputs_page import undocumented
-from workflow_harness import SMALL, clean_environment, copy_of_the_checkout
+from workflow_harness import ROOT, SMALL, clean_environment, copy_of_the_checkout
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +46,24 @@ def test_every_fit_keeps_the_contract(atlas):
 
 def test_every_file_column_and_key_is_on_the_page_of_outputs(finished):
     assert undocumented(finished.root / "results") == []
+
+
+def test_the_tables_answer_the_questions_of_the_tutorial(finished, monkeypatch, capsys):
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    page = (ROOT / "docs" / "tutorial.md").read_text()
+    ours = {"my_atlas": "pbmc", "k15": "k4", "'monocytes'": "'CD14+ Monocyte'"}
+    monkeypatch.chdir(finished.root)
+    names: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.S):
+        for theirs, here in ours.items():
+            block = block.replace(theirs, here)
+        exec(block.replace('color="cell_type"', 'color="cell_type", show=False'), names)
+    said = capsys.readouterr().out
+    assert names["factor"] in {"f1", "f2", "f3", "f4"}
+    for answer in ("specificity", "loading", "halves_of_cells", "gene_set", "control_mean"):
+        assert answer in said
 
 
 @pytest.mark.parametrize(

@@ -228,7 +228,7 @@ class StabilityPanel:
     """How well the factor is found again: by other seeds, and in other cells."""
 
     _NAMES = 1.15
-    _KEY = 0.38
+    _KEY = 0.18
     _ROWS = ("between seeds", "halves of the seeds", "halves of the cells")
     _UNKNOWN = ("found by one seed only", "too few seeds to halve", "no refits to halves")
 

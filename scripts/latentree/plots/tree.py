@@ -5,7 +5,6 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.patheffects import withStroke
 
 from latentree.plots.style import COLOURS, GREY, Target, drawing, new_figure, save, text_inches
 from latentree.tree import Tree
@@ -123,8 +122,9 @@ def write_names(
             va=across,
             fontsize=LABEL_POINTS if is_type else _NODE_POINTS,
             color="black" if is_type else GREY,
-            # a halo, because names of short branches lie across the lines
-            path_effects=[withStroke(linewidth=1.5, foreground="white")],
+            # names of short branches lie across the lines; an outline of the letters would make the SVG ten
+            # times as large
+            bbox=None if tree.is_leaf[node] else {"facecolor": "white", "edgecolor": "none", "pad": 0.1},
         )
 
 

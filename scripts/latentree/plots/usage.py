@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -23,6 +25,7 @@ ROW = 0.17
 """Inches of a cell type's row: 47 of them fit on a page."""
 COLUMN = 0.3
 _LARGEST = 9.0  # points, a dot's width where all cells of the type use the factor
+_SIZES = 20  # of dots, steps of 5%
 _LIMIT = 2.0  # sd at which colours end
 
 
@@ -78,20 +81,23 @@ def named_grid(axes: Axes, rows: list[str], columns: list[str]) -> None:
 
 def _dots(figure: Figure, axes: Axes, means: np.ndarray, shares: np.ndarray) -> None:
     """A dot for every type and factor, both tables (n_types, n_factors), and the two keys below."""
-    y, x = np.indices(means.shape)
-    dots = axes.scatter(
-        x.ravel(),
-        y.ravel(),
-        s=(_LARGEST**2 * shares).ravel(),
-        c=means.ravel(),
-        cmap=DIVERGING,
-        vmin=-_LIMIT,
-        vmax=_LIMIT,
-        edgecolors=GREY,
-        linewidths=0.3,
-    )
+    norm = Normalize(-_LIMIT, _LIMIT)
+    # one size at a time: an SVG then holds each circle once, and a reference to it for every dot
+    steps = np.ceil(np.nan_to_num(shares) * _SIZES).astype(int)
+    for step in np.unique(steps[steps > 0]):
+        y, x = np.nonzero(steps == step)
+        axes.scatter(
+            x,
+            y,
+            s=_LARGEST**2 * step / _SIZES,
+            c=means[y, x],
+            cmap=DIVERGING,
+            norm=norm,
+            edgecolors=GREY,
+            linewidths=0.3,
+        )
     bar = figure.colorbar(
-        dots,
+        ScalarMappable(norm, DIVERGING),
         ax=axes,
         location="bottom",
         aspect=40,

@@ -20,8 +20,8 @@ from latentree.report.programs import (
 from latentree.report.shown import Cell, Column, LongTable, Table, number_cell, plain_rows
 from latentree.report.verdicts import SIGNIFICANT
 
-_FIRST_GENES, _FIRST_SETS, _FIRST_TYPES = 15, 5, 15
-_MOST_SETS = 100
+_FIRST_GENES, _FIRST_SETS, _FIRST_TYPES, _FIRST_CONDITIONS = 15, 5, 10, 6
+_MOST_SETS = 50
 """Gene sets of one factor and method in the page; of a large library the table file holds thousands."""
 _MODEL_WORDS = {
     "sparse_vae": "Sparse VAE: every gene depends on few factors; loadings with exact zeros.",
@@ -263,5 +263,5 @@ def _conditions(program: Program) -> LongTable:
         "its 95% interval over samples. Cell type all: every type weighs the same.",
         tuple(columns.values()),
         plain_rows(table, list(columns)),
-        _FIRST_TYPES,
+        _FIRST_CONDITIONS,
     )

@@ -1,6 +1,5 @@
 """What the page is made of, read from one atlas's folder of results."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ import pandas as pd
 
 from latentree.errors import InputError
 from latentree.files import read_json, read_table
+from latentree.report.svg import data_uri
 from latentree.seeds import CONSENSUS
 
 _NUMBERS = ("value", "loading", "inclusion", "q_value", "p_value", "agreement")
@@ -95,7 +95,7 @@ def read_inputs(results: Path, atlas_name: str, config: Mapping[str, Any]) -> In
         tbr=_table(results, "tbr") if config.get("tbr") else None,
         qc=read_json(_existing(results / "qc.json")),
         pictures={
-            name: _data_uri(path)
+            name: data_uri(path.read_text(encoding="utf-8"))
             for name in _figures(fits, phenotype_kind(config))
             if (path := results / "figures" / name).is_file()
         },
@@ -142,8 +142,3 @@ def _existing(path: Path) -> Path:
     if not path.is_file():
         raise InputError(path, "no such file", "Run the workflow up to this file; the report is made from it")
     return path
-
-
-def _data_uri(path: Path) -> str:
-    """The picture inside the page: as an image of its own, so that ids of two SVGs cannot clash."""
-    return "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode("ascii")

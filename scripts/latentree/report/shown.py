@@ -69,11 +69,11 @@ def number_text(value: Any) -> str:
     return (_MINUS if value < 0 else "") + text
 
 
-def number_cell(value: Any, text: str | None = None, **more: Any) -> Cell:
+def number_cell(value: Any, text: str | None = None, *, sd: float | None = None) -> Cell:
     """A number as it is shown, its full value behind it."""
     known = not (value is None or pd.isna(value))
     shown = number_text(value) if text is None or not known else text
-    return Cell(shown, float(value) if known else None, **more)
+    return Cell(shown, float(value) if known else None, sd=sd)
 
 
 def mean_and_sd(values: pd.Series, digits: int = 3) -> Cell:
@@ -111,7 +111,7 @@ class Table:
 def _look(cells: Sequence[str]) -> str:
     if any(getattr(cell, "value", None) is not None for cell in cells):
         return "number"
-    return "text long" if any(len(cell) > _LONG for cell in cells) else "text"
+    return "long" if any(len(cell) > _LONG for cell in cells) else ""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Column:
     @property
     def look(self) -> str:
         """As :attr:`Table.looks`; report.js says the same."""
-        return {"number": "number", "bar": "number", "text": "text"}.get(self.kind, "text long")
+        return {"number": "number", "bar": "number", "text": ""}.get(self.kind, "long")
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class LongTable:
 def _shown(value: Any, column: Column, largest: float) -> Cell:
     if column.kind in ("number", "bar"):
         width = 100 * value / largest if column.kind == "bar" and largest and value is not None else None
-        return number_cell(value, width=width)
+        return Cell(number_text(value), width=width)
     return Cell(names_text(value) if column.kind == "names" else str(value))
 
 

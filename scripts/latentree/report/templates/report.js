@@ -31,9 +31,9 @@ function shown(value, kind) {
 }
 
 function bar(value, largest) {
-  const fill = make("span", { className: value < 0 ? "fill minus" : "fill" });
-  fill.style.width = `${largest ? 100 * Math.abs(value) / largest : 0}%`;
-  return make("span", { className: "track", ariaHidden: "true" }, fill);
+  const element = make("span", { className: value < 0 ? "bar minus" : "bar" });
+  element.style.setProperty("--w", `${largest ? 100 * Math.abs(value) / largest : 0}%`);
+  return element;
 }
 
 // --- a table as data: columns {name, kind} and rows {values, deviations, element}
@@ -71,7 +71,7 @@ function valueOf(cell) {
 function elementOf(row, columns) {
   row.element ??= make("tr", {}, ...row.values.map((value, place) => {
     const { kind, largest } = columns[place];
-    const look = { number: "number", bar: "number", text: "text" }[kind] ?? "text long";
+    const look = { number: "number", bar: "number", text: "" }[kind] ?? "long";
     const cell = make(place ? "td" : "th", { className: look }, shown(value, kind));
     if (!place) cell.scope = "row";
     if (kind === "bar" && value !== null) cell.append(bar(value, largest));
