@@ -299,7 +299,7 @@ _IN_WORDS = {
     "int_parsing": "should be a whole number",
     "int_from_float": "should be a whole number",
     "float_parsing": "should be a number",
-    "string_type": "should be text; put it in quotes",
+    "string_type": "should be text; a number needs quotes",
 }
 """Pydantic's messages that say more of Python than of the config."""
 

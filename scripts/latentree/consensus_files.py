@@ -178,7 +178,10 @@ def consensus_rows(model: str, n_factors: int, seeds: Sequence[int], consensus: 
     )
     if n_groups:
         shown = table.iloc[:n_live]
-        counted = f"{(shown['stable'] == 'yes').sum()} of {n_live} live factors are stable"
+        counted = ""
+        # none stable and none known to be are not the same
+        if not (shown["stable"] == "unknown").all():
+            counted = f"{(shown['stable'] == 'yes').sum()} of {n_live} live factors are stable"
         overall = {
             "factor": "all",
             "stability_mean": shown["stability_mean"].mean(),

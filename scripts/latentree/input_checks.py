@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from latentree.builtin_atlases import builtin_path
 from latentree.config import RESERVED_NAMES, AtlasSettings, Config, problem_in_words
 from latentree.enrichment_config import library_name
 from latentree.errors import InputError, listed, nearest
@@ -26,7 +27,7 @@ Locate = Callable[[str], str]
 """From a file as the config names it to where it is."""
 
 AtlasCheck = Callable[[str, AtlasSettings, Config, Path], list[InputError]]
-"""What is wrong with an atlas that is a file: its name, its settings, the config, and the file."""
+"""What is wrong with an atlas that lies here: its name, its settings, the config, and the file."""
 
 OBS_KEYS = ("cell_type", "split_by", "library_size", "batch", "condition", "sample")
 """Keys of an atlas that name a column of obs, as far as the atlas has them."""
@@ -167,10 +168,10 @@ def file_problems(config: Config, locate: Locate, look: AtlasCheck) -> list[Inpu
         said = f"{config.results} is a file, not a folder"
         found.append(InputError("config key results", said, "Name a folder, or move the file away"))
     for name, atlas in config.atlases.items():
-        if atlas.is_file and is_known(atlas.path):
+        if is_known(atlas.path) and not atlas.is_address:
             with noted(found):
-                _require_file(atlas.path, f"atlases.{name}.path", locate)
-                found += look(name, atlas, config, Path(locate(atlas.path)))
+                path = _atlas_file(name, atlas, locate)
+                found += [] if path is None else look(name, atlas, config, path)
         for file in own_files(atlas.gene_sets):
             if file not in seen:
                 seen.add(file)
@@ -188,6 +189,17 @@ def file_problems(config: Config, locate: Locate, look: AtlasCheck) -> list[Inpu
     with noted(found):
         _check_regulators(config.tbr, locate)
     return found
+
+
+def _atlas_file(name: str, atlas: AtlasSettings, locate: Locate) -> Path | None:
+    """Where an atlas is; None for one of a package that is not installed here, as beside Snakemake alone."""
+    if atlas.is_file:
+        _require_file(atlas.path, f"atlases.{name}.path", locate)
+        return Path(locate(atlas.path))
+    try:
+        return builtin_path(atlas.path.removeprefix("builtin:"))
+    except InputError:
+        return None
 
 
 def header_problems(name: str, atlas: AtlasSettings, config: Config, path: Path) -> list[InputError]:

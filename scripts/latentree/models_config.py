@@ -55,7 +55,7 @@ class _NumberOfFactors(Settings):
     def _grid(cls, value: Any) -> Any:
         if value == "auto":
             return list(AUTO_N_FACTORS)
-        if isinstance(value, str):
+        if isinstance(value, str | float):
             raise ValueError("should be a number, a list of numbers, or auto")
         return [value] if isinstance(value, int) else value
 

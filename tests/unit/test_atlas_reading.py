@@ -15,7 +15,7 @@ from atlas_fixture import ODD_TYPES, atlas, counts, log_values, prepare, prepare
 from scipy import sparse
 
 from latentree.atlas import load_atlas, read_atlas, write_atlas
-from latentree.atlas.source import builtin_path
+from latentree.builtin_atlases import builtin_path
 from latentree.errors import InputError
 
 

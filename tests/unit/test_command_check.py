@@ -191,6 +191,13 @@ def test_atlases_beside_a_bad_name_keep_theirs(folder: Path, capsys: pytest.Capt
     assert said.splitlines()[-1].startswith("5 problems ")
 
 
+def test_an_atlas_of_a_package_is_looked_into(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    atlas = {"path": "builtin:pbmc68k_reduced", "cell_type": "bulk_label"}
+    code, said = checked({"atlases": {"a": atlas}, "models": {"pca": {}}}, capsys)
+    assert code == 2
+    assert "has no obs column 'bulk_label' (nearest: 'bulk_labels')" in said
+
+
 def test_what_is_dropped_and_what_has_no_test_is_said(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -93,7 +93,7 @@ def test_rows_name_all_factors_and_those_beyond():
 def test_one_seed_says_that_nothing_can_be_known(tmp_path):
     rows = consensus_rows("pca", 3, [0], consensus_of(some_fits(1, "pca"), []))
     assert set(rows.loc[rows["factor"] != "all", "stable"]) == {"unknown"}
-    assert rows["note"].str.contains("stability over seeds cannot be known").all()
+    assert (rows["note"] == "one seed only: stability over seeds cannot be known").all()
     assert rows["stability_mean"].isna().all()
     write_table(rows, tmp_path / "rows.tsv")
     back = read_table(tmp_path / "rows.tsv")

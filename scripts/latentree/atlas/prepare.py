@@ -27,9 +27,10 @@ from latentree.atlas.decisions import (
 )
 from latentree.atlas.filtering import Ledger, filter_atlas, keep_in_place, log1p_cp10k, sums_per_cell
 from latentree.atlas.gene_choice import choose_genes
-from latentree.atlas.source import Source, builtin_path, damaged, open_source
+from latentree.atlas.source import Source, damaged, open_source
 from latentree.atlas.splitting import split_cells, split_donors, split_table
 from latentree.atlas.values import choose_matrix
+from latentree.builtin_atlases import builtin_path
 from latentree.config import AtlasSettings
 from latentree.errors import InputError, listed
 from latentree.files import sha256_of

@@ -1,6 +1,5 @@
 """An atlas opened: its tables of cells and genes, and the matrices that may hold its values."""
 
-import importlib.util
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +12,7 @@ import h5py
 import pandas as pd
 
 from latentree.atlas.stored import StoredMatrix, stored_in_file, stored_in_memory
-from latentree.config import BUILTIN_ATLASES
-from latentree.errors import InputError, listed, nearest
+from latentree.errors import InputError, listed
 from latentree.obs_columns import plain_name
 
 _HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError)
@@ -57,27 +55,6 @@ class Source:
     @property
     def n_genes(self) -> int:
         return max((len(candidate.genes) for candidate in self.candidates), default=0)
-
-
-def builtin_path(name: str) -> Path:
-    """The file of an atlas that comes with an installed package.
-
-    Raises
-    ------
-    InputError
-        For a name that is not known.
-    """
-    if name not in BUILTIN_ATLASES:
-        raise InputError(
-            f"builtin:{name}",
-            f"no built-in atlas has this name{nearest(name, BUILTIN_ATLASES)}",
-            f"Known ones: {listed('builtin:' + known for known in BUILTIN_ATLASES)}",
-        )
-    package, file = BUILTIN_ATLASES[name]
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
-        raise InputError(f"builtin:{name}", f"comes with {package}, which is not installed", "Install it")
-    return Path(spec.origin).parent / file
 
 
 @contextmanager
