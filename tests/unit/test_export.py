@@ -3,6 +3,7 @@
 import sys
 
 import anndata as ad
+import mudata
 import numpy as np
 import pytest
 from scores_fixture import GENES, N_CELLS, make_factors
@@ -24,7 +25,6 @@ def atlas() -> ad.AnnData:
 
 
 def test_programs_come_as_gene_network_evaluation_reads_them(atlas, tmp_path):
-    mudata = pytest.importorskip("mudata", reason="mudata is in requirements-bench.txt only")
     factors = make_factors()
     write_mudata(atlas, [factors, make_factors("pca"), make_factors("pca", seed=1)], tmp_path / "p.h5mu")
     found = mudata.read_h5mu(tmp_path / "p.h5mu")
@@ -41,7 +41,6 @@ def test_programs_come_as_gene_network_evaluation_reads_them(atlas, tmp_path):
 
 
 def test_a_fit_can_have_the_key_under_which_gene_network_evaluation_looks(atlas):
-    pytest.importorskip("mudata", reason="mudata is in requirements-bench.txt only")
     made = to_mudata(atlas, {"prog": make_factors()})
     assert list(made.mod) == ["rna", "prog"]
     # as its get_program_gene_loadings and compute_explained_variance_ratio look at one program
@@ -53,7 +52,6 @@ def test_a_fit_can_have_the_key_under_which_gene_network_evaluation_looks(atlas)
 
 
 def test_fits_of_other_cells_are_refused(atlas):
-    pytest.importorskip("mudata", reason="mudata is in requirements-bench.txt only")
     factors = make_factors()
     for given, problem in (
         ([], "there are none"),
