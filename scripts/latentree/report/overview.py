@@ -113,8 +113,8 @@ def types_table(found: Sequence[Program]) -> Table:
         for name, (level, n_cells, program) in sorted(best.items())
     )
     return Table(
-        "Which program is whose: for each cell type the factor that tells it best from all others, none where "
-        f"the best specificity is below {TELLS:g} (0.5 tells nothing). A factor may serve several types.",
+        "Which program is whose: for each cell type the factor that tells it best from all others, none "
+        f"where the best specificity is below {TELLS:g} (0.5 tells nothing). A factor may serve several.",
         ("cell type", "cells", "factor", "stability", "specificity", "genes", "gene sets"),
         rows,
     )
