@@ -1,7 +1,6 @@
 """latentree as a module of another workflow, which runs in a folder of its own and keeps its own ways."""
 
 import copy
-import json
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -91,7 +90,7 @@ use rule * from two as two_*
 
 
 def test_what_is_wrong_with_a_modules_config_is_said_without_a_traceback(tmp_path):
-    wrong = f"{MODULE}\n    config: {json.dumps({**TINY, 'seed': [1]})}\n\nuse rule * from latentree"
+    wrong = f"{MODULE}\n    config: { ({**TINY, 'seed': [1]})!r}\n\nuse rule * from latentree"
     done = outer_workflow(tmp_path, wrong).snakemake("-n", check=False)
     assert done.returncode == 1
     assert "unknown key 'seed' (nearest: 'seeds')" in done.stdout + done.stderr
