@@ -168,9 +168,12 @@ def test_every_number_of_stability_stands_beside_its_reference(found):
 
 
 def test_one_seed_leaves_stability_unknown(tmp_path):
-    found = programs(inputs_of(tmp_path, seeds=(5,)), "sparse_vae", K)
+    inputs = inputs_of(tmp_path, seeds=(5,))
+    found = programs(inputs, "sparse_vae", K)
     assert [program.badge for program in found] == ["stability unknown", "stability unknown", "not stable"]
     assert "between these seeds" not in stability_facts(found[0])
+    remark = fit_section(inputs, "sparse_vae", K, 5).remarks[0]
+    assert remark.startswith("0 of 3 live factors are stable; of 2 it is not known.")
     assert why_not_stable(found[0]) == ""
 
 

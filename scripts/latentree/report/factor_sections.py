@@ -136,7 +136,9 @@ def _counts(found: Sequence[Program], n_factors: int) -> tuple[str, ...]:
     if not found:
         return (f"All {n_factors} factors are dead: no gene has weight.",)
     stable = sum(program.is_stable for program in found)
-    said = [f"{stable} of {len(found)} live factors are stable."]
+    unknown = sum(program.facts["stable"] == "unknown" for program in found)
+    untold = f"; of {unknown} it is not known" if unknown else ""
+    said = [f"{stable} of {len(found)} live factors are stable{untold}."]
     if len(found) < n_factors:
         said.append(f"{n_factors - len(found)} of {n_factors} are dead: no gene has weight.")
     return (" ".join(said),)
