@@ -38,7 +38,11 @@ SMALL = {
     # UMAP takes longer to compile than all fits to run
     "downstream": {"umap": False, "stability": {"n_resamples": 0, "n_halves": 1}},
 }
-NO_REFITS = {"umap": False, "stability": {"n_resamples": 0, "n_halves": 0}}
+NO_REFITS = {
+    "umap": False,
+    "enrichment": {"gsea": False},
+    "stability": {"n_resamples": 0, "n_halves": 0},
+}
 
 
 def clean_environment() -> dict[str, str]:
