@@ -4,11 +4,12 @@ import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from latentree.errors import InputError
-from latentree.pair_table import chosen_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _KEY = "regulon_confidence"
 _SIGNS = ("mor", "sign")
@@ -45,6 +46,11 @@ def regulons(
     InputError
         The table cannot be read, a sign is no number, a confidence does not occur, or no pair is left.
     """
+    # the Snakefile asks whether a file holds regulons, and must do without pandas
+    import pandas as pd
+
+    from latentree.pair_table import chosen_rows
+
     separator = "\t" if "\t" in _header(lines) else ","
     try:
         table = pd.read_csv(
@@ -81,8 +87,10 @@ def _header(lines: Sequence[str]) -> str:
     return next((line for line in lines if line.strip() and not line.startswith("#")), "")
 
 
-def _represses(pairs: pd.DataFrame, path: str | Path) -> pd.Series:
+def _represses(pairs: "pd.DataFrame", path: str | Path) -> "pd.Series":
     """Which pairs have a negative sign; none where the table has no signs."""
+    import pandas as pd
+
     column = next((name for name in _SIGNS if name in pairs), None)
     if column is None:
         return pd.Series(False, index=pairs.index)

@@ -43,7 +43,7 @@ ATLAS = SMALL | {
     "models": {"oi_vae": {"n_factors": 3, "max_epochs": 3}},
     # a table of regulators would be read by the Snakefile too, which then needs pandas
     "tbr": SMALL["tbr"] | {"regulators": None, "estimators": ["baseline"]},
-    "downstream": NO_REFITS,
+    "downstream": NO_REFITS | {"umap": True, "enrichment": {"gsea": True}},
 }
 MEASURED = {
     "seeds": [0],
@@ -144,14 +144,22 @@ def finished(lab, address) -> Lab:
     succeeds(lab.snakemake(ATLAS))
     write_atlas(lab.checkout / "a.h5ad")
     checksum = hashlib.sha256((lab.checkout / "a.h5ad").read_bytes()).hexdigest()
-    atlas = {"path": f"{address}/a.h5ad", "sha256": checksum, "cell_type": "type"}
+    atlas = {"path": f"{address}/a.h5ad", "sha256": checksum, "cell_type": "type", "condition": "condition"}
+    atlas["gene_sets"] = ["library:immune_programs.gmt"]
+    library = {"enrichment": {"library_address": f"{address}/resources/gene_sets/"}}
     for name, experiment in EXPERIMENTS.items():
         for part in experiment.part_names(quick=True):
             if f"{name}/{part}" != PART:
                 skip_part(lab.checkout / "results/reproduction_quick/parts" / name / part, name)
     wanted = ["tables/tbr.tsv", "figures/tbr_tree.svg", "resamples/sparse_vae/k2/half0/fit.json"]
-    targets = [f"results/a/{file}" for file in wanted]
-    succeeds(lab.snakemake(MEASURED | {"atlases": {"a": atlas}}, *targets, "reproduce"))
+    wanted += ["figures/conditions_sparse_vae_k2.svg"]
+    targets = [
+        *(f"results/a/{file}" for file in wanted),
+        "results/gene_sets/immune_programs.gmt",
+        "reproduce",
+    ]
+    config = MEASURED | {"atlases": {"a": atlas}, "downstream": library}
+    succeeds(lab.snakemake(config, *targets))
     return lab
 
 

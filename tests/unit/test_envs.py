@@ -1,5 +1,8 @@
 """The conda environments: all that their rules need, each package exactly as it was tested."""
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -96,3 +99,17 @@ def test_every_environment_is_some_rules():
 
 def test_every_rule_script_has_an_environment():
     assert set().union(*scripts_by_env().values()) == {path.name for path in (ROOT / "scripts").glob("*.py")}
+
+
+def test_the_snakefile_needs_nothing_that_only_rules_have():
+    rules = "\n".join(file.read_text() for file in [ROOT / "Snakefile", *ROOT.glob("workflow/rules/*.smk")])
+    modules = set(re.findall(r"^from (latentree\.\S+) import", rules, re.M))
+    modules |= {f"latentree.{name}" for name in re.findall(r"^from latentree import (\w+)$", rules, re.M)}
+    assert "latentree.input_checks" in modules
+    absent = ["pandas", "numpy", "scipy", "anndata", "h5py", "torch", "sklearn", "matplotlib", "gseapy"]
+    # None makes an import fail as that of a package that is not there
+    code = f"import sys; sys.modules.update(dict.fromkeys({absent})); import {', '.join(sorted(modules))}"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT / "scripts", capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
