@@ -216,14 +216,28 @@ def consensus_table(parts: Sequence[pd.DataFrame], stability: pd.DataFrame) -> p
     parts
         Of :func:`consensus_rows`.
     stability
-        stability.tsv; its rows of ``pca``, a model of the config or not, between ``halves``.
+        stability.tsv; its rows of ``pca`` between ``halves``, which compare scores alone and so flatter PCA,
+        stand in where PCA is no model of the config.
     """
     table = pd.concat(parts, ignore_index=True).sort_values(["model", "n_factors"], kind="stable")
-    pca = stability[(stability["model"] == "pca") & (stability["comparison"] == "halves")]
-    overall = pca["factor"] == "all"
-    together = pca[overall].set_index("n_factors")["agreement"]
-    of_factors = pca[~overall].groupby("n_factors")["agreement"].mean()
-    reference = np.where(
-        table["factor"] == "all", table["n_factors"].map(together), table["n_factors"].map(of_factors)
-    )
-    return table.assign(pca_reference=reference.astype(np.float64))[CONSENSUS_COLUMNS].reset_index(drop=True)
+    by_scores = stability[(stability["model"] == "pca") & (stability["comparison"] == "halves")]
+    as_here = table[(table["model"] == "pca") & ~table["factor"].str.startswith("x")]
+    levels = [
+        _all_and_mean(by_scores, "agreement"),
+        _all_and_mean(as_here.dropna(subset="halves_of_cells"), "halves_of_cells"),
+    ]
+    known = {key: level for found in levels for key, level in found.items()}
+    reference = [
+        known.get((k, factor == "all"), np.nan)
+        for k, factor in zip(table["n_factors"], table["factor"], strict=True)
+    ]
+    return table.assign(pca_reference=reference)[CONSENSUS_COLUMNS].reset_index(drop=True)
+
+
+def _all_and_mean(rows: pd.DataFrame, column: str) -> dict[tuple[int, bool], float]:
+    """For each n_factors the row ``all`` (True), and the mean of the factors' rows (False)."""
+    levels: dict[tuple[int, bool], float] = {}
+    for together in (True, False):
+        means = rows[(rows["factor"] == "all") == together].groupby("n_factors")[column].mean()
+        levels |= {(int(str(k)), together): float(level) for k, level in means.items()}
+    return levels

@@ -155,7 +155,7 @@ def finished(lab, address) -> Lab:
     wanted += ["figures/conditions_sparse_vae_k2.svg"]
     targets = [
         *(f"results/a/{file}" for file in wanted),
-        "results/gene_sets/immune_programs.gmt",
+        "results/gene_sets/immune_programs.gmt.gmt",
         "reproduce",
     ]
     config = MEASURED | {"atlases": {"a": atlas}, "downstream": library}

@@ -134,6 +134,11 @@ def test_pca_stands_beside_the_factors_by_its_own_rows():
     assert table.loc[table["factor"] != "all", "pca_reference"].to_numpy() == pytest.approx(0.7)
     without = consensus_table(parts, stability[:0])
     assert without["pca_reference"].isna().all()
+    # by the measure of the rows beside it where the consensus of PCA has it
+    parts[1] = parts[1].assign(halves_of_cells=[0.5, 0.4, 0.2, 0.3])
+    table = consensus_table(parts, stability)
+    assert set(table.loc[table["factor"] == "all", "pca_reference"]) == {0.5}
+    assert table.loc[table["factor"] != "all", "pca_reference"].to_numpy() == pytest.approx(0.3)
 
 
 def test_a_fit_of_the_fixture_is_judged_on_test_cells_only():

@@ -21,15 +21,17 @@ from report_fixture import (
 )
 
 from latentree.files import write_table
-from latentree.report.factor_sections import fit_section
+from latentree.report.factor_sections import factors_table, fit_section
 from latentree.report.inputs import read_inputs
 from latentree.report.overview import overview, types_table, verdict_groups
 from latentree.report.program_verdicts import (
     chosen_fits,
     condition_verdicts,
     consensus_verdicts,
+    design_verdicts,
     n_factors_verdicts,
     primary_fit,
+    training_verdicts,
     usage_verdicts,
 )
 from latentree.report.programs import programs, stability_facts, why_not_stable
@@ -161,7 +163,7 @@ def test_every_number_of_stability_stands_beside_its_reference(found):
     facts = stability_facts(found[2])
     assert facts["found by"] == "3 of 3 seeds"
     assert facts["between these seeds"] == "0.970, lowest 0.960 (chance, 95th percentile: 0.130)"
-    assert facts["between halves of the cells"] == "0.300 (PCA's factors, by scores alone: 0.600)"
+    assert facts["between halves of the cells"] == "0.300 (needed: 0.71; PCA's factors: 0.600)"
     assert facts["its members"] == "f3 of seed 0, f1 of seed 1, f2 of seed 2"
     assert why_not_stable(found[0]) == ""
     assert why_not_stable(found[2]).startswith("other cells give it back at 0.30, less than 0.71")
@@ -241,7 +243,8 @@ def test_one_number_of_factors_is_no_choice(inputs):
 
 def test_stable_factors_are_named_by_their_cell_types(found):
     said = texts(usage_verdicts(found))
-    assert f"f1 {CELL_TYPES[0]} 0.95 (20 cells), f2 {CELL_TYPES[1]} 0.94 (20 cells) (specificity" in said
+    users = "(90% of 20 cells use it)"
+    assert f"f1 {CELL_TYPES[0]} 0.95 {users}, f2 {CELL_TYPES[1]} 0.94 {users} (specificity" in said
     assert "f3" not in said
     (verdict,) = usage_verdicts(found[2:])
     assert verdict.kind == "caution"
@@ -252,8 +255,33 @@ def test_stable_factors_are_named_by_their_cell_types(found):
 def test_a_cell_type_that_no_factor_tells_has_none(found):
     rows = {row[0]: row for row in types_table(found).rows}
     assert set(rows) == set(CELL_TYPES)
-    assert rows[CELL_TYPES[1]][2:5] == ("f2", "stable", "0.94")
-    assert rows[CELL_TYPES[3]][2:] == ("none", "", "0.44", "", "")
+    assert rows[CELL_TYPES[1]][2:6] == ("f2", "stable", "0.94", "90%")
+    assert rows[CELL_TYPES[3]][2:] == ("none", "", "", "", "", "")
+
+
+def test_a_program_of_rare_cells_is_no_cell_types(found):
+    # ranks of tiny differences can tell a type of which hardly a cell uses the factor
+    rare = [replace(program, usage=program.usage.assign(share_using=0.03)) for program in found]
+    assert rare[0].best_type is None
+    assert "No stable factor" in texts(usage_verdicts(rare))
+    assert {row[2] for row in types_table(rare).rows} == {"none"}
+    assert factors_table(rare, "").rows[0][4] == "few cells of any"
+
+
+def test_a_stable_factor_comes_before_one_that_is_not(found):
+    doubted = replace(found[1], facts={**found[1].facts, "stable": "no"})
+    wide = replace(found[0], usage=found[0].usage.assign(share_using=0.9, specificity=0.8))
+    rows = {row[0]: row for row in types_table([wide, doubted]).rows}
+    assert rows[CELL_TYPES[1]][2] == "f1"
+
+
+def test_cautions_name_what_training_and_design_leave_open():
+    summaries = {("nmf", 4, 0): {"converged": False}, ("nmf", 4, 1): {"converged": True}}
+    assert "nmf (k\u00a0=\u00a04) seed 0." in texts(training_verdicts(summaries))
+    assert training_verdicts({}) == []
+    (verdict,) = design_verdicts({"batch": None, "split_by": None, "sample": None})
+    assert verdict.kind == "caution"
+    assert design_verdicts({"batch": None, "split_by": "donor", "sample": None}) == []
 
 
 def test_conditions_are_claimed_by_q_over_samples(tmp_path, inputs, found):

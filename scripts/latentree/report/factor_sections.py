@@ -98,31 +98,32 @@ def fit_section(inputs: Inputs, model: str, n_factors: int, first_seed: int) -> 
 def factors_table(found: Sequence[Program], caption: str) -> Table:
     """A line per factor, with a link to its part of the page."""
     caption += (
-        " Cell type: the one it tells best from all others, with its specificity (0.5: not at all, 1: "
-        "wholly). Genes: largest |loading| first, a minus before those that go down. Gene sets: smallest q "
-        "by over-representation of the genes that go up, and of those that go down. Seeds: strength of the "
-        "matches between them; halves: between refits to disjoint halves of the cells."
+        " Seeds: strength of the matches between them; halves: between refits to disjoint halves of the "
+        "cells, by loadings and scores. Cell type: of those of which at least a quarter of the cells use it, "
+        "the one it tells best from all others, with its specificity (0.5: not at all, 1: wholly). Genes: "
+        "largest |loading| first, a minus before those that go down. Gene sets: smallest q by "
+        "over-representation of the genes that go up, and of those that go down."
     )
     rows = tuple(
         (
             Cell(program.name, href=program.anchor, look="" if program.is_stable else "weak"),
             program.badge,
+            _two_digits(program.facts["stability_mean"]),
+            _two_digits(program.facts["halves_of_cells"]),
             *_best_type(program),
             program.top_genes(),
             program.naming_sets_cell(),
-            _two_digits(program.facts["stability_mean"]),
-            _two_digits(program.facts["halves_of_cells"]),
         )
         for program in found
     )
-    columns = ("factor", "stability", "cell type", "specificity", "genes", "gene sets", "seeds", "halves")
+    columns = ("factor", "stability", "seeds", "halves", "cell type", "specificity", "genes", "gene sets")
     return Table(caption, columns, rows)
 
 
 def _best_type(program: Program) -> tuple[str, Cell]:
     best = program.best_type
     if best is None:
-        return Cell("–"), Cell("–")
+        return Cell("–" if program.usage.empty else "few cells of any", look="weak"), Cell("–")
     look = "weak" if best["specificity"] < TELLS else ""
     return Cell(best["cell_type"], look=look), _two_digits(best["specificity"])
 
@@ -161,7 +162,7 @@ def _not_converged(summaries: Mapping[int, Mapping[str, Any]]) -> tuple[str, ...
 def _factor_section(program: Program, gene_sets_given: bool) -> FactorSection:
     tables = (_genes(program), _sets(program), _usage(program), _conditions(program))
     best = program.best_type
-    line = [] if best is None else [f"{best['cell_type']} ({best['specificity']:.2f})"]
+    line = [] if best is None else [f"{best['cell_type']} ({best['share_using']:.0%} of them use it)"]
     line += [program.top_genes(), *(str(row["gene_set"]) for row in program.naming_sets[:1])]
     notes = [str(program.facts["note"])] if program.facts["note"] else []
     if note := _no_set(program, gene_sets_given):

@@ -12,8 +12,10 @@ from latentree.report.program_verdicts import (
     chosen_fits,
     condition_verdicts,
     consensus_verdicts,
+    design_verdicts,
     n_factors_verdicts,
     primary_fit,
+    training_verdicts,
     usage_verdicts,
 )
 from latentree.report.programs import TELLS, Program, programs
@@ -79,6 +81,8 @@ def _all_verdicts(
         *condition_verdicts(inputs.conditions, found),
         *consensus_verdicts(inputs.consensus, chosen),
         *stability_verdicts(inputs.stability, config),
+        *training_verdicts(inputs.summaries),
+        *design_verdicts(config["atlases"][atlas_name]),
         *(verdict for said in by_topic for verdict in said),
     ]
 
@@ -99,31 +103,42 @@ def verdict_groups(verdicts: Iterable[Verdict]) -> tuple[VerdictGroup, ...]:
 
 
 def types_table(found: Sequence[Program]) -> Table:
-    """For every cell type the factor that tells it best from all others: the other way round."""
-    best: dict[str, tuple[float, int, Program]] = {}
+    """For every cell type the factor that tells it best of those that it uses: the other way round."""
+    best: dict[str, tuple[Any, Program]] = {}
+    n_cells: dict[str, int] = {}
     for program in found:
-        usage = program.usage
-        for name, level, n_cells in zip(
-            usage["cell_type"], usage["specificity"], usage["n_cells"], strict=True
-        ):
-            if name not in best or level > best[name][0]:
-                best[name] = (float(level), int(n_cells), program)
-    rows = tuple(
-        (name, number_cell(n_cells), *_whose(program, level))
-        for name, (level, n_cells, program) in sorted(best.items())
-    )
+        n_cells |= dict(zip(program.usage["cell_type"], program.usage["n_cells"].astype(int), strict=True))
+        for _, row in program.users.iterrows():
+            name = str(row["cell_type"])
+            if name not in best or _rank(row, program) > _rank(*best[name]):
+                best[name] = (row, program)
+    rows = tuple((name, number_cell(n), *_whose(best.get(name))) for name, n in sorted(n_cells.items()))
     return Table(
-        "Which program is whose: for each cell type the factor that tells it best from all others, none "
-        f"where the best specificity is below {TELLS:g} (0.5 tells nothing). A factor may serve several.",
-        ("cell type", "cells", "factor", "stability", "specificity", "genes", "gene sets"),
+        "Which program is whose: for each cell type, of the factors that a quarter of its cells or more use, "
+        "the one that tells it best from all others, a stable one where one does; none where the best "
+        f"specificity is below {TELLS:g} (0.5 tells nothing). A factor may serve several.",
+        ("cell type", "cells", "factor", "stability", "specificity", "use it", "genes", "gene sets"),
         rows,
     )
 
 
-def _whose(program: Program, level: float) -> tuple[str, ...]:
+def _rank(usage: Any, program: Program) -> tuple[bool, float]:
+    return program.is_stable and usage["specificity"] >= TELLS, usage["specificity"]
+
+
+def _whose(best: tuple[Any, Program] | None) -> tuple[str, ...]:
     """The factor that tells a type best, or that none does."""
-    specificity = number_cell(level, f"{level:.2f}")
-    if level < TELLS:
-        return Cell("none", look="weak"), "", specificity, "", ""
-    named = Cell(program.name, href=program.anchor)
-    return named, program.badge, specificity, program.top_genes(), program.naming_sets_cell()
+    if best is None or best[0]["specificity"] < TELLS:
+        level = (
+            Cell("") if best is None else number_cell(best[0]["specificity"], f"{best[0]['specificity']:.2f}")
+        )
+        return Cell("none", look="weak"), "", level, "", "", ""
+    usage, program = best
+    return (
+        Cell(program.name, href=program.anchor),
+        program.badge,
+        number_cell(usage["specificity"], f"{usage['specificity']:.2f}"),
+        number_cell(usage["share_using"], f"{usage['share_using']:.0%}"),
+        program.top_genes(),
+        program.naming_sets_cell(),
+    )

@@ -1,6 +1,7 @@
 """What may be said of the consensus factors: which come back, whose they are, how they differ, how many."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -104,7 +105,7 @@ def usage_verdicts(found: Sequence[Program]) -> list[Verdict]:
     best = sorted(telling, key=lambda program: -_specificity(program))[:_SHOWN]
     listed = [
         f"{program.name} {program.best_type['cell_type']} {_specificity(program):.2f}"
-        f" ({program.best_type['n_cells']} cells)"
+        f" ({program.best_type['share_using']:.0%} of {program.best_type['n_cells']} cells use it)"
         for program in best
         if program.best_type is not None
     ]
@@ -189,3 +190,27 @@ def _notes(rows: pd.DataFrame) -> str:
     """Every note of some rows once, as sentences."""
     notes = dict.fromkeys(str(note) for note in rows["note"] if str(note) not in ("", "nan"))
     return " ".join(f"{note[0].upper()}{note[1:]}." for note in notes)
+
+
+def training_verdicts(summaries: Mapping[tuple[str, int, int], Mapping[str, Any]]) -> list[Verdict]:
+    """Fits that ended before they came to rest."""
+    stopped: dict[str, list[int]] = {}
+    for (model, k, seed), summary in summaries.items():
+        if summary.get("converged") is False:
+            stopped.setdefault(fit_name(model, k), []).append(seed)
+    if not stopped:
+        return []
+    listed = "; ".join(f"{name} seed {', '.join(map(str, seeds))}" for name, seeds in stopped.items())
+    return [Verdict("Training", f"Not converged within its epochs or iterations: {listed}.", "caution")]
+
+
+def design_verdicts(atlas: Mapping[str, Any]) -> list[Verdict]:
+    """What cannot be told apart where the atlas names neither donors nor batches."""
+    if atlas.get("batch") or atlas.get("split_by") or atlas.get("sample"):
+        return []
+    text = (
+        "No donor, sample or batch is named for this atlas. If each cell type came from a library of its "
+        "own, what tells a type may be its library; and test cells come from the same samples as training "
+        "cells, so nothing here says how programs do on new donors."
+    )
+    return [Verdict("Donors and batches", text, "caution")]

@@ -16,6 +16,9 @@ _WORDS = {"yes": "stable", "no": "not stable", "unknown": "stability unknown"}
 _ALL = "all"
 TELLS = 0.7
 """Specificity from which on a factor is named after a cell type."""
+USES = 0.25
+"""Share of a type's cells that have to use a factor before it is called theirs: specificity ranks cells by
+however little, and would name a program of rare cells after a type that hardly uses it."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,13 @@ class Program:
 
     @property
     def best_type(self) -> pd.Series | None:
-        """The cell type that it tells best from the others; None where there is one type only."""
-        return None if self.usage.empty else self.usage.iloc[0]
+        """Of the cell types that use it, the one that it tells best from the others; None where none does."""
+        return None if self.users.empty else self.users.iloc[0]
+
+    @property
+    def users(self) -> pd.DataFrame:
+        """Rows of the usage of cell types of which at least ``USES`` of the cells use it."""
+        return self.usage[self.usage["share_using"] >= USES]
 
     def top_genes(self, n: int = 5) -> str:
         """The genes with the largest |loading|, a minus before those that go down."""
@@ -166,7 +174,7 @@ def stability_facts(program: Program) -> dict[str, str]:
     if pd.notna(row["halves_of_cells"]):
         halves = f"{row['halves_of_cells']:.3f}"
         if pd.notna(row["pca_reference"]):
-            halves += f" (PCA's factors, by scores alone: {row['pca_reference']:.3f})"
+            halves += f" (needed: {FOUND:g}; PCA's factors: {row['pca_reference']:.3f})"
     facts["between halves of the cells"] = halves
     if members := member_names(row["members"]):
         facts["its members"] = ", ".join(f"{factor} of seed {seed}" for seed, factor in members.items())

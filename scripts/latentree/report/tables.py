@@ -135,7 +135,7 @@ def consensus_table(consensus: pd.DataFrame) -> Table:
         "Consensus of the seeds: factors that come back. Seeds: mean strength of the matches between them; "
         "halves of the seeds: of the consensus of one half with that of the other; chance: 95th percentile "
         "with genes and cells permuted; halves of the cells: of refits that share no cell, "
-        "beside PCA's by scores alone.",
+        "by loadings and scores, beside PCA's.",
         (
             "model",
             "k",
