@@ -213,14 +213,14 @@ def _sets(program: Program) -> LongTable:
         caption += f" The best {len(shown)} of {len(program.sets)}; all are in tables/enrichment.tsv."
     columns = {
         "gene_set": Column("gene set"),
-        "method": Column("method"),
         "direction": Column("direction"),
         "q_value": Column("q", "number"),
         "n_overlap": Column("genes shared", "number"),
         "n_set": Column("genes of the set", "number"),
+        "genes": Column("genes", "names"),
+        "method": Column("method"),
         "odds_ratio": Column("odds ratio", "number"),
         "nes": Column("NES", "number"),
-        "genes": Column("genes", "names"),
         "like": Column("nearly the same as"),
     }
     rows = plain_rows(shown, list(columns))
