@@ -12,7 +12,7 @@ from latentree.settings import Settings, settings_inside
 _HEAD = """# Every key of the config
 
 One YAML file describes a run. `config/config.yaml` is the demo's; `python -m latentree new ATLAS.h5ad` writes
-one for an atlas of your own, `python -m latentree check CONFIG` checks it, and
+one for an atlas of your own, `latentree check CONFIG` checks it, and
 `snakemake --cores 2 --configfile CONFIG` runs it (your file then replaces the demo's). Single keys change by
 `--config 'seeds=[0]'`. Paths are relative to the working directory. Unknown keys are errors. `NAME` stands
 for a name that you choose.

@@ -29,7 +29,9 @@ CONSENSUS_COLUMNS = [
     "note",
 ]
 _ONE_SEED = "one seed only: stability over seeds cannot be known"
-_BY_CONSTRUCTION = "the seeds agree by construction, which says nothing of other cells; halves of the cells do"
+_BY_CONSTRUCTION = (
+    "the seeds agree by construction, which says nothing of other cells; halves of the cells do"
+)
 _BEYOND = "beyond n_factors, so not in factors.h5ad"
 # of a fit's summary what holds for all seeds
 _SHARED = ("model", "n_factors", "settings", "versions", "atlas_sha256", "scale", "n_cells", "n_genes")

@@ -177,6 +177,9 @@ def describe(
     return Fit(factors, history, summary, model, arrangement, training.mean, checkpoints)
 
 
+_NO_FIT = "Name the folder of one seed, fits/MODEL/kK/seedN, or one of Fit.save; a consensus has no model"
+
+
 def load(folder: str | Path) -> Fit:
     """A fit as it was saved; the data it was fitted on are not needed.
 
@@ -188,7 +191,7 @@ def load(folder: str | Path) -> Fit:
     folder = Path(folder)
     for name in ("factors.h5ad", "model.safetensors", "fit.json", "history.tsv"):
         if not (folder / name).is_file():
-            raise InputError(folder, f"has no {name}, so it is no saved fit", "Give the folder of Fit.save")
+            raise InputError(folder, f"has no {name}, so it is no saved fit", _NO_FIT)
     summary = _read_summary(folder / "fit.json")
     settings = model_settings(summary["model"], summary["resolved"])
     try:

@@ -31,7 +31,10 @@ SMALL_FITS = {
 ATLAS = "results/pbmc/atlas.h5ad"
 TABLES = [
     f"results/pbmc/tables/{name}"
-    for name in ("metrics.tsv", "genes.tsv", "stability.tsv", "enrichment.tsv", "enrichment_notes.json")
+    for name in (
+        *("metrics.tsv", "genes.tsv", "stability.tsv"),
+        *("enrichment.tsv", "enrichment_summary.tsv", "enrichment_notes.json"),
+    )
 ]
 # the profile's own are made for clusters, where nobody looks at a job every few seconds
 IMPATIENT = ("--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "5")

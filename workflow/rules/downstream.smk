@@ -38,6 +38,8 @@ rule list_genes:
         ),
     log:
         "<logs>/{atlas}/list_genes.log",
+    group:
+        "tables"
     conda:
         "../../envs/downstream.yaml"
     resources:
@@ -115,6 +117,8 @@ rule list_consensus:
         ),
     log:
         "<logs>/{atlas}/list_consensus.log",
+    group:
+        "tables"
     conda:
         "../../envs/downstream.yaml"
     resources:
@@ -183,6 +187,8 @@ rule choose_n_factors:
         ),
     log:
         "<logs>/{atlas}/choose_n_factors.log",
+    group:
+        "tables"
     conda:
         "../../envs/downstream.yaml"
     resources:

@@ -21,6 +21,8 @@ rule measure_usage:
         ),
     log:
         "<logs>/{atlas}/measure_usage.log",
+    group:
+        "tables"
     conda:
         "../../envs/downstream.yaml"
     resources:
@@ -45,6 +47,8 @@ rule compare_conditions:
         ),
     log:
         "<logs>/{atlas}/compare_conditions.log",
+    group:
+        "tables"
     conda:
         "../../envs/downstream.yaml"
     resources:

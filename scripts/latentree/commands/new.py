@@ -234,7 +234,7 @@ def _page(name: str, target: Path, atlas: str, sampled: Sampled, entries: Sequen
             " stands why, and what else there is. Then:",
             "",
         ),
-        f"#   python -m latentree check {shlex.quote(str(target))}",
+        f"#   latentree check {shlex.quote(str(target))}",
         f"#   snakemake --cores 2 --configfile {shlex.quote(str(target))}",
         "# Paths are relative to the working directory. Every key: config/README.md.",
         "results: results",
@@ -321,4 +321,4 @@ def _tell(target: Path, entries: Sequence[Entry], lacks_type: bool) -> None:
         print(f"  {entry.key}: {shown}  ({entry.said})")
     if lacks_type:
         print(f"cell_type was not found: name the obs column of cell types in {target}, then")
-    print(f"next: python -m latentree check {shlex.quote(str(target))}")
+    print(f"next: latentree check {shlex.quote(str(target))}")

@@ -65,7 +65,7 @@ def verify(results: str) -> int:
     for line in found.lines():
         print(line)
     n_found = sum(1 for _ in found.lines())
-    said = f"{n_found} findings" if n_found else "all as recorded"
+    said = f"{n_found} finding{'s' * (n_found > 1)}" if n_found else "all as recorded"
     print(f"{found.n_files} files looked at in {results}: {said}")
     return 1 if n_found else 0
 
