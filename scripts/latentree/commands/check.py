@@ -74,7 +74,7 @@ def _report(
     if unseen:
         print(f"not estimated, because they are no files here: {', '.join(unseen)}")
     if atlases.facts:
-        shown = f"{cores} core{'s' if cores > 1 else ''}, without a GPU"
+        shown = f"{cores} core{'s' if cores > 1 else ''}, idle and without a GPU"
         # the estimate is of a whole run, and some of it may be done
         begun = any(Path(config.results, name).is_dir() for name in config.atlases)
         about = "at most about" if begun else "about"

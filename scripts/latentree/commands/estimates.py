@@ -18,6 +18,9 @@ from latentree.factor_settings import TorchModelSettings
 from latentree.model_settings import SparseVAESettings
 
 _MB = 2**20
+# of a fit and of a factor, as SVG and PNG
+_PICTURES_MB = 2.0
+_PAGE_MB = 0.2
 # CPU seconds of an epoch for a cell, and for a cell and gene: docs/benchmarks.md (real cells, 20,000 x 2,000)
 _RATES = {"nb": (6e-6, 5e-8), "gaussian": (1e-5, 2.2e-7), "vae": (2.2e-5, 5e-8)}
 # seconds of a matrix model for a cell and gene: the same
@@ -92,7 +95,7 @@ def estimate(config: Config, facts: Mapping[str, AtlasFacts], n_jobs: int | None
                 cpu += 15 * len(config.seeds) * len(config.tbr.estimators)
             for k in chosen.n_factors:
                 bytes_of_fit = 4 * k * (atlas.n_cells + 4 * atlas.n_modelled) + 200 * atlas.n_cells
-                disk += (len(config.seeds) + n_parts) * bytes_of_fit / _MB
+                disk += (len(config.seeds) + n_parts) * bytes_of_fit / _MB + _PICTURES_MB + k * _PAGE_MB
         disk += atlas_mb(atlas) + cells_mb(config, atlas) + 5
     n_fits = sum(
         len(chosen.n_factors) * (len(config.seeds) + n_parts) for chosen in config.models.listed().values()
