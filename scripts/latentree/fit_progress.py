@@ -39,7 +39,9 @@ class Progress:
             self._said = now
             losses = f"loss {row['loss']:.5g}, validation {row['validation_loss']:.5g}"
             left = (now - self._started) / (epoch - self._first) * (self._n_epochs - epoch)
-            times = f"{in_words(now - self._started)} so far, at most about {in_words(left)} left"
+            times = f"{in_words(now - self._started)} so far"
+            if epoch < self._n_epochs:
+                times += f", at most about {in_words(left)} left"
             print(f"epoch {epoch} of {self._n_epochs}: {losses}; {times}", file=sys.stderr, flush=True)
 
 
