@@ -11,7 +11,7 @@ from latentree.settings import Settings, settings_inside
 
 _HEAD = """# Every key of the config
 
-One YAML file describes a run. `config/config.yaml` is the demo's; `python -m latentree new ATLAS.h5ad` writes
+One YAML file describes a run. `config/config.yaml` is the demo's; `latentree new ATLAS.h5ad` writes
 one for an atlas of your own, `latentree check CONFIG` checks it, and
 `snakemake --cores 2 --configfile CONFIG` runs it (your file then replaces the demo's). Single keys change by
 `--config 'seeds=[0]'`. Paths are relative to the working directory. Unknown keys are errors. `NAME` stands
@@ -67,6 +67,8 @@ def _values(annotation: Any) -> str:
         return names[annotation]
     arguments = get_args(annotation)
     if get_origin(annotation) is list:
+        return f"list of: {_values(arguments[0])}"
+    if get_origin(annotation) is tuple and arguments[-1] is Ellipsis:
         return f"list of: {_values(arguments[0])}"
     if hasattr(annotation, "__metadata__"):
         return _values(arguments[0])
