@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -103,6 +104,8 @@ class Workplace:
                 stdout=stream,
                 stderr=stream,
                 start_new_session=True,
+                # a shell that starts the tests in the background has them ignore Ctrl-C, and this would inherit it
+                preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
             )
         try:
             yield Master(process, log)
