@@ -104,7 +104,7 @@ class Workplace:
                 stdout=stream,
                 stderr=stream,
                 start_new_session=True,
-                # a shell that starts the tests in the background has them ignore Ctrl-C, and this would inherit it
+                # tests that a shell starts in the background ignore Ctrl-C, and this would inherit it
                 preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
             )
         try:
